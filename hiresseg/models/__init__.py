@@ -1,0 +1,95 @@
+"""Who looks at a tile: models by name or folder, loaded, described and saved.
+
+Importing this module, and describing a model, do not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from hiresseg.models.config import NetworkConfig
+from hiresseg.models.folder import bundled_names, digest_folder, find_folder, read_config
+from hiresseg.models.spec import ClassInfo, Model, ModelSpec, Segmenter, StageSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "ClassInfo",
+    "Model",
+    "ModelSpec",
+    "NetworkConfig",
+    "Segmenter",
+    "StageSpec",
+    "bundled_models",
+    "describe_model",
+    "load_model",
+    "save_model",
+]
+
+
+def bundled_models() -> tuple[str, ...]:
+    """Names of the models that come with the package, sorted."""
+    return bundled_names()
+
+
+def describe_model(name_or_folder: str | Path) -> ModelSpec:
+    """What a model says about itself, without building its networks.
+
+    Args:
+        name_or_folder: a bundled model's name, a model folder, or a folder written by the save_pretrained of
+            segmentation-models-pytorch.
+
+    Raises:
+        ModelError: if there is no such model or its configuration is not as it should be.
+    """
+    folder = find_folder(name_or_folder)
+    return replace(read_config(folder).spec, digest=digest_folder(folder))
+
+
+def load_model(name_or_folder: str | Path, *, device: str = "cpu") -> Model:
+    """The model with its weights, in eval mode and single precision, ready to segment.
+
+    Nothing is downloaded and nothing is unpickled.
+
+    Args:
+        name_or_folder: as for `describe_model`. A text that names a bundled model means that one; write
+            "./name" for a folder of the same name.
+        device: where the networks live, for instance `cpu` or `cuda:0`.
+
+    Raises:
+        ModelError: if there is no such model, or configuration, networks and weights contradict each other.
+        ResourceError: if there is no such device.
+    """
+    from hiresseg.models.package import load_package
+
+    return load_package(name_or_folder, device)
+
+
+def save_model(
+    folder: str | Path,
+    spec: ModelSpec,
+    networks: Sequence[nn.Module],
+    network_configs: Sequence[NetworkConfig],
+    *,
+    dtype: Literal["float16", "bfloat16", "float32"] = "float32",
+) -> None:
+    """Write a model folder that `load_model` gives back; files that stand there are replaced.
+
+    Args:
+        folder: made if it does not exist.
+        spec: what the model says about itself; its digest is not written.
+        networks: one per stage, as their library builds them.
+        network_configs: how to build the same networks again.
+        dtype: how floating-point weights are stored.
+
+    Raises:
+        ModelError: if specification, configurations and networks contradict each other, or a weight does not
+            fit into `dtype`.
+    """
+    from hiresseg.models.package import save_package
+
+    save_package(Path(folder), spec, networks, network_configs, dtype)

@@ -1,0 +1,156 @@
+"""The architectures of segmentation-models-pytorch (smp), DeepLabV3+ among them, and its own folders.
+
+An smp class passes arguments that it does not know on to timm, which can fetch files and open pickles
+(`checkpoint_path`, `pretrained_cfg`, names like `hf-hub:...`). So only the arguments in the signature of the
+class itself are taken, plus a few harmless ones of timm.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hiresseg.errors import ModelError
+from hiresseg.models.checks import check_choice, check_integer, check_list, check_object, check_text
+from hiresseg.models.config import (
+    FORMAT,
+    OPTIONAL_STAGE_KEYS,
+    SPEC_KEYS,
+    STAGE_KEYS,
+    VERSION,
+    ModelConfig,
+    NetworkConfig,
+    parse_config,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hiresseg.models.spec import Activation
+
+ARCHITECTURES = (
+    "Unet",
+    "UnetPlusPlus",
+    "MAnet",
+    "Linknet",
+    "FPN",
+    "PSPNet",
+    "PAN",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "UPerNet",
+    "Segformer",
+    "DPT",
+)
+
+_TIMM_ARGUMENTS = frozenset({"dynamic_img_size", "img_size", "output_stride", "drop_rate", "drop_path_rate"})
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_STAGE: Mapping[str, object] = {"level": 0, "tile_px": 512, "overlap_px": 64, "trim_px": 8}
+
+
+def build_smp(config: NetworkConfig, name: str) -> nn.Module:
+    """The network with random weights on the current default device; nothing is downloaded.
+
+    `encoder_weights` is taken and always None, since the folder has the weights.
+
+    Raises:
+        ModelError: if architecture, encoder or an argument is not one of those that are taken.
+    """
+    import segmentation_models_pytorch as smp
+
+    check_choice(config.name, f"{name}.name", ARCHITECTURES)
+    architecture = getattr(smp, config.name)
+    parameters = inspect.signature(architecture.__init__).parameters.values()
+    known = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD} - {"self"}
+    arguments = check_object(
+        dict(config.arguments), f"{name}.arguments", frozenset(), frozenset(known | _TIMM_ARGUMENTS)
+    )
+    encoder = check_text(arguments.get("encoder_name", "resnet34"), f"{name}.arguments.encoder_name")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", encoder):
+        raise ModelError(
+            f"{name}.arguments.encoder_name must be the plain name of an encoder, got {encoder!r}; "
+            "names with a source in front would be fetched from there"
+        )
+    if arguments.get("activation") is not None:
+        raise ModelError(
+            f"{name}.arguments.activation must be null, got {arguments['activation']!r:.80}; networks give "
+            "logits, and what turns them into probabilities is the model's own activation"
+        )
+    network: nn.Module = architecture(**{**arguments, "encoder_weights": None})
+    return network
+
+
+def is_pretrained(document: Mapping[str, object]) -> bool:
+    """Whether a config.json was written by the save_pretrained of an smp network."""
+    return "_model_class" in document
+
+
+def config_of_pretrained(
+    document: Mapping[str, object], overrides: Mapping[str, object], folder: str
+) -> ModelConfig:
+    """What a save_pretrained folder says, completed by defaults and by its hiresseg.json.
+
+    Args:
+        document: config.json as smp writes it.
+        overrides: hiresseg.json, any of the keys of a config.json that describe a model; its one stage may
+            leave out what stays as it is, and has no `network`.
+        folder: name of the folder.
+
+    Raises:
+        ModelError: if either of them is not as it should be.
+    """
+    name = f"{folder}/config.json"
+    architecture = check_choice(document["_model_class"], f"{name}: _model_class", ARCHITECTURES)
+    arguments = {
+        key: value for key, value in document.items() if not key.startswith("_") and key != "activation"
+    }
+    num_bands = check_integer(arguments.get("in_channels", 3), f"{name}: in_channels", 1, 1024)
+    num_logits = check_integer(arguments.get("classes", 1), f"{name}: classes", 1, 254)
+    network: object = {"library": "smp", "name": architecture, "arguments": arguments}
+    check_object(dict(overrides), f"{folder}/hiresseg.json", frozenset(), SPEC_KEYS)
+    activation = _activation(document.get("activation"), num_logits, name)
+    full = {**_defaults(folder, num_bands, num_logits, activation), **overrides}
+    (entry,) = check_list(full["stages"], f"{folder}/hiresseg.json: stages", 1, 1)
+    stage = check_object(
+        entry, f"{folder}/hiresseg.json: stages[0]", frozenset(), STAGE_KEYS | OPTIONAL_STAGE_KEYS
+    )
+    full["stages"] = [{**_STAGE, **stage, "network": network}]
+    config = parse_config(full, f"{name} with hiresseg.json" if overrides else name)
+    return replace(config, key_prefixes=("",))
+
+
+def _activation(stated: object, num_logits: int, name: str) -> Activation:
+    if stated is None or stated == "identity":
+        return "sigmoid" if num_logits == 1 else "softmax"
+    check_choice(stated, f"{name}: activation", ("sigmoid", "softmax", "softmax2d"))
+    return "sigmoid" if stated == "sigmoid" else "softmax"
+
+
+def _defaults(folder: str, num_bands: int, num_logits: int, activation: Activation) -> dict[str, object]:
+    is_rgb = num_bands == 3
+    names = ["background", "foreground"] if num_logits == 1 else [f"class_{i}" for i in range(num_logits)]
+    if activation == "sigmoid" and num_logits > 1:
+        names = ["background", *names]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": folder,
+        "bands": ["red", "green", "blue"] if is_rgb else [f"band_{i + 1}" for i in range(num_bands)],
+        "classes": [{"name": name, "color": _color(i)} for i, name in enumerate(names)],
+        "activation": activation,
+        "mean": [255 * m for m in _IMAGENET_MEAN] if is_rgb else [127.5] * num_bands,
+        "std": [255 * s for s in _IMAGENET_STD] if is_rgb else [127.5] * num_bands,
+        "stages": [dict(_STAGE)],
+    }
+
+
+def _color(index: int) -> list[object]:
+    # each bit of the number brightens one of the three, from the highest of the colour downwards
+    color = [0, 0, 0]
+    for bit in range(8):
+        color[bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
+    return list(color)

@@ -1,0 +1,1 @@
+"""How the bundled networks come to be: crops, losses, one loop."""

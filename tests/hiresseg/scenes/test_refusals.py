@@ -1,0 +1,233 @@
+"""What is refused, before anything is allocated, and with a remedy."""
+
+import os
+import resource
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.crs import CRS
+
+from hiresseg.errors import SceneError
+from hiresseg.geometry import Window
+from hiresseg.scenes import open_scene
+
+VRT = """<VRTDataset rasterXSize="20" rasterYSize="20"><VRTRasterBand dataType="Byte" band="1">
+<SimpleSource><SourceFilename>{}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
+</VRTRasterBand></VRTDataset>"""
+UTM = {"crs": CRS.from_epsg(32633), "transform": rasterio.Affine(2, 0, 5, 0, -2, 9)}
+
+
+def noise(shape, dtype=np.uint8):
+    return np.random.default_rng(5).integers(1, 120, shape).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://example.org/a.tif",
+        "HTTP://127.0.0.1/a.tif",
+        "s3://bucket/a.tif",
+        "zip:///tmp/a.zip!a.tif",
+        "/vsicurl/http://127.0.0.1/a.tif",
+        "/VSIMEM/a.tif",
+        "GTIFF_DIR:1:a.tif",
+    ],
+)
+def test_refuses_all_that_is_not_a_local_file(uri):
+    with pytest.raises(SceneError, match="only local files"):
+        open_scene(uri)
+
+
+def test_refuses_what_is_not_there(tmp_path):
+    with pytest.raises(SceneError, match=r"gone.tif: no such file"):
+        open_scene(tmp_path / "gone.tif")
+    with pytest.raises(SceneError, match="no regular file"):
+        open_scene(tmp_path)
+    with pytest.raises(SceneError):
+        open_scene("a\0b.tif")
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG"),
+        (b"\xff\xd8\xff\xe0", "a JPEG"),
+        (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+        (b"<VRTDataset rasterXSize", "a VRT"),
+        (b"hello", "unknown format"),
+    ],
+)
+def test_refuses_other_formats_by_name(tmp_path, head, kind):
+    path = tmp_path / "scene.tif"
+    path.write_bytes(head)
+    with pytest.raises(SceneError, match=kind):
+        open_scene(path)
+
+
+def test_a_vrt_that_calls_itself_tif_shows_no_other_file(make_raster, tmp_path):
+    secret = make_raster(noise((1, 20, 20)), name="secret.tif")
+    (tmp_path / "scene.tif").write_text(VRT.format(secret))
+    with pytest.raises(SceneError, match="a VRT"):
+        open_scene(tmp_path / "scene.tif")
+
+
+@pytest.mark.parametrize("suffix", [".msk", ".ovr", ".msk.ovr", ".OVR"])
+def test_refuses_sidecars_in_disguise(make_raster, suffix):
+    secret = make_raster(noise((1, 20, 20)), name="secret.tif")
+    path = make_raster(noise((1, 20, 20)))
+    Path(f"{path}{suffix}").write_text(VRT.format(secret))
+    with pytest.raises(SceneError, match="must be TIFF"):
+        open_scene(path)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_refuses_overviews_that_point_elsewhere(make_raster, inside):
+    secret = make_raster(noise((1, 600, 600)), name="secret.tif", overviews=[2])
+    path = make_raster(noise((1, 600, 600)), **UTM)
+    if inside:
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(secret))
+    else:
+        item = f'<MDI key="OVERVIEW_FILE">{secret}</MDI>'
+        Path(f"{path}.aux.xml").write_text(
+            f'<PAMDataset><Metadata domain="OVERVIEWS">{item}</Metadata></PAMDataset>'
+        )
+    with rasterio.open(path) as dataset:
+        # so GDAL would have followed it
+        assert dataset.overviews(1)
+    with pytest.raises(SceneError, match="point to another file"):
+        open_scene(path)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "int64", "uint64"])
+def test_refuses_sample_types_by_name(make_raster, dtype):
+    with pytest.raises(SceneError, match=f"band 1 has samples of type {dtype}.*gdal_translate"):
+        open_scene(make_raster(noise((1, 9, 9), dtype)))
+
+
+def test_refuses_indices_of_a_palette(make_raster):
+    path = make_raster(noise((1, 9, 9)), **UTM)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {i: (i, 0, 0, 255) for i in range(256)})
+    with pytest.raises(SceneError, match="expand rgb"):
+        open_scene(path)
+
+
+@pytest.mark.parametrize("bands", [[0], [4], [], [1, -1]])
+def test_refuses_bands_that_are_not_there(make_raster, bands):
+    with pytest.raises(SceneError, match="has bands 1 to 3"):
+        open_scene(make_raster(noise((3, 9, 9))), bands=bands)
+
+
+def test_refuses_blocks_too_large_to_decode(make_raster):
+    path = make_raster(noise((1, 9, 9), np.float64), tiled=True, blockxsize=16, blockysize=16, sparse_ok=True)
+    forge(path, {256: 60000, 257: 60000, 322: 16384, 323: 16384})
+    with pytest.raises(SceneError, match="2048 MiB, more than the 256 MiB"):
+        open_scene(path)
+
+
+def test_refuses_a_list_of_blocks_beyond_the_end_of_the_file(make_raster):
+    path = make_raster(noise((1, 900, 9)), compress="deflate", blockysize=1)
+    whole = path.read_bytes()
+    path.write_bytes(whole)
+    assert open_scene(path)
+    forge(path, {273: len(whole) - 100}, offsets=True)
+    with pytest.raises(SceneError, match="end before the list of its blocks"):
+        open_scene(path)
+
+
+def test_a_huge_sparse_scene_costs_nothing(tmp_path):
+    path = tmp_path / "sparse.tif"
+    tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "nodata": 0}
+    size = {"height": 100_000, "width": 137_000, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver="GTiff", sparse_ok=True, **size, **tiles, **UTM) as dataset:
+        dataset.write(noise((1, 512, 512)), window=rasterio.windows.Window(512, 99_840 - 512, 512, 512))
+    scene = open_scene(path)
+    assert scene.size_at(10) == (98, 134)
+    pixels, valid = scene.read(Window(99_300, 512, 100, 600))
+    assert valid.any()
+    assert not valid.all()
+    assert pixels[:, valid].all()
+
+
+def test_says_which_rows_of_a_truncated_file_are_lost(make_raster):
+    path = make_raster(noise((1, 640, 640)), compress="deflate", tiled=True, blockxsize=128, blockysize=128)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 3 // 5])
+    scene = open_scene(path)
+    scene.read(Window(0, 0, 128, 128))
+    with pytest.raises(
+        SceneError, match=r"rows 512 to 640, columns 0 to 128 of level 0.*truncated"
+    ) as caught:
+        scene.read(Window(512, 0, 128, 128))
+    assert isinstance(caught.value.__cause__, rasterio.errors.RasterioIOError)
+    # and goes on with what is left
+    scene.read(Window(0, 0, 128, 128))
+
+
+def test_odd_real_files_are_read_or_refused(shared_data):
+    """Hundreds of files that broke other readers: each is read as GDAL reads it, or refused; none hangs."""
+    done = subprocess.run(
+        [sys.executable, __file__, str(shared_data / "robust")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-300:] + done.stderr[-2000:]
+    num_read, num_refused = map(int, done.stdout.splitlines()[-1].split())
+    assert num_read > 250
+    assert num_refused > 100
+
+
+def forge(path: Path, values: dict[int, int], *, offsets: bool = False) -> None:
+    """Overwrite fields of the first directory of a little-endian TIFF: their values or, if asked, offsets."""
+    content = bytearray(path.read_bytes())
+    (at,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, at)
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from("<HH", content, entry)
+        if tag in values:
+            is_short = kind == 3 and not offsets
+            struct.pack_into("<H" if is_short else "<I", content, entry + 8, values[tag])
+    path.write_bytes(content)
+
+
+def read_or_refuse(path: Path) -> bool:
+    try:
+        scene = open_scene(path)
+        window = Window(0, 0, min(300, scene.height), min(300, scene.width))
+        pixels, valid = scene.read(window)
+        scene.fingerprint()
+    except SceneError as error:
+        return str(path) not in str(error) and pytest.fail(f"{error} does not name {path}")
+    with rasterio.open(path) as dataset:
+        want = dataset.read(
+            scene._header.bands, window=rasterio.windows.Window(0, 0, window.width, window.height)
+        )
+        assert scene.georef.transform in (None, dataset.transform)
+        crs = dataset.crs or dataset.gcps[1]
+    assert not crs or CRS.from_wkt(scene.georef.crs_wkt) == crs
+    where = np.ones(want.shape[1:], bool) if valid is None else valid
+    np.testing.assert_array_equal(pixels[:, where], want[:, where])
+    return True
+
+
+if __name__ == "__main__":
+    import warnings
+
+    warnings.simplefilter("ignore")
+    files = [p for p in sorted(Path(sys.argv[1]).rglob("*")) if p.suffix.lower() in {".tif", ".tiff"}]
+    answers = []
+    for file in files:
+        print(file, flush=True)  # noqa: T201
+        answers.append(read_or_refuse(file))
+    print(sum(answers), len(answers) - sum(answers))  # noqa: T201
