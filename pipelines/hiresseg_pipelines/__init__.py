@@ -1,0 +1,1 @@
+"""When and on which machine: the command line, the flows, the schedulers."""

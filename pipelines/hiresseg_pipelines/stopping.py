@@ -1,0 +1,49 @@
+"""Ctrl-C and SIGTERM: once to finish the blocks under way, twice to stop now; both can be gone on with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from hiresseg.errors import Interrupted
+
+EXIT_CODE = 130
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first signal sets; the second ends the process."""
+    should_stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if should_stop.is_set():
+            os.write(2, b"hiresseg: stopped at once; the same command goes on\n")
+            # threads in native code cannot be interrupted, and there is nothing to clean: the journal knows
+            os._exit(EXIT_CODE)
+        should_stop.set()
+        os.write(2, b"\nhiresseg: finishing the blocks under way; once more to stop at once\n")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield should_stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_stop(should_stop: threading.Event, doing: str) -> None:
+    """Give up between two steps if that was asked for.
+
+    Args:
+        should_stop: as set by a signal.
+        doing: what would come next, for the message.
+
+    Raises:
+        Interrupted: if it is set.
+    """
+    if should_stop.is_set():
+        raise Interrupted(f"stopped before {doing}; the same command goes on from there")
