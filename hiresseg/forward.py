@@ -65,7 +65,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give the heap's free pages back to the system, holes too; some milliseconds, and they are faulted in anew."""
+    """Give the heap's free pages back to the system, holes too: some milliseconds, and new page faults."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

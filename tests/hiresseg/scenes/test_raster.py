@@ -253,7 +253,7 @@ def test_an_overview_with_its_mask_is_used(make_raster, beside):
 
 
 def test_a_coarse_level_takes_bounded_memory(make_raster, monkeypatch):
-    monkeypatch.setattr("hiresseg.scenes.raster._PIECE_BYTES", 5000)
+    monkeypatch.setattr("hiresseg.scenes.raster.PIECE_BYTES", 5000)
     pixels = noise((3, 700, 300))
     scene = open_scene(make_raster(pixels, compress="deflate", blockysize=4))
     sizes = []
