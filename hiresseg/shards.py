@@ -14,13 +14,12 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 from jaxtyping import UInt8
-from numcodecs.zstd import Zstd
 from numpy import ndarray
 
+from hiresseg.deflate import compress_gzip, decompress_gzip
 from hiresseg.errors import StoreError
 
 _ABSENT = 2**64 - 1
-ZSTD_LEVEL = 1
 
 
 def encode_shard(values: UInt8[ndarray, "K h w"], chunk_px: int, shard_px: int, fill: int) -> bytes | None:
@@ -34,14 +33,13 @@ def encode_shard(values: UInt8[ndarray, "K h w"], chunk_px: int, shard_px: int, 
     """
     per_side = shard_px // chunk_px
     index = np.full((per_side, per_side, 2), _ABSENT, "<u8")
-    codec = Zstd(level=ZSTD_LEVEL, checksum=True)
     parts, offset = [], 0
     for row in range(per_side):
         for col in range(per_side):
             chunk = _chunk(values, row * chunk_px, col * chunk_px, chunk_px, fill)
             if chunk is None:
                 continue
-            part = codec.encode(chunk)
+            part = compress_gzip(chunk)
             index[row, col] = offset, len(part)
             parts.append(part)
             offset += len(part)
@@ -82,6 +80,9 @@ def read_index(path: Path, per_side: int) -> dict[tuple[int, int], tuple[int, in
 
 
 def decode_chunk(data: bytes, num_channels: int, chunk_px: int) -> UInt8[ndarray, "K h w"]:
-    """The pixels of one compressed inner chunk; its checksum is verified."""
-    values = Zstd().decode(data)
-    return np.frombuffer(values, np.uint8).reshape(num_channels, chunk_px, chunk_px)
+    """The pixels of one compressed inner chunk.
+
+    Raises:
+        ValueError: if it does not match its checksum, or has another size.
+    """
+    return np.frombuffer(decompress_gzip(data), np.uint8).reshape(num_channels, chunk_px, chunk_px)

@@ -27,14 +27,15 @@ import numpy as np
 import zarr
 from jaxtyping import UInt8
 from numpy import ndarray
-from zarr.codecs import BytesCodec, ShardingCodecIndexLocation, ZstdCodec
+from zarr.codecs import BytesCodec, GzipCodec, ShardingCodecIndexLocation
 
+from hiresseg.deflate import GZIP_LEVEL
 from hiresseg.durable import sync, write_durably
 from hiresseg.errors import RecipeError, StoreError
 from hiresseg.geometry import Block, Window
 from hiresseg.journal import Journal
 from hiresseg.lock import FolderLock
-from hiresseg.shards import ZSTD_LEVEL, decode_chunk, encode_shard, read_index
+from hiresseg.shards import decode_chunk, encode_shard, read_index
 
 FORMAT = 1
 
@@ -88,7 +89,7 @@ class RunArray:
             fill_value=layout.fill,
             filters=(),
             serializer=BytesCodec(),
-            compressors=ZstdCodec(level=ZSTD_LEVEL, checksum=True),
+            compressors=GzipCodec(level=GZIP_LEVEL),
         )
 
     def shard_path(self, row: int, col: int) -> Path:
@@ -121,8 +122,8 @@ class RunArray:
             self._indices[row, col] = index
         return index
 
-    def read_chunk_zstd(self, row: int, col: int) -> bytes | None:
-        """A chunk as it stands on disk, one zstd frame; None where it is all fill."""
+    def read_chunk_gzip(self, row: int, col: int) -> bytes | None:
+        """A chunk as it stands on disk, one gzip member; None where it is all fill."""
         per_side = self.layout.shard_px // self.layout.chunk_px
         shard = row // per_side, col // per_side
         place = self._index(*shard).get((row % per_side, col % per_side))
@@ -137,12 +138,12 @@ class RunArray:
         Raises:
             StoreError: if the chunk is damaged.
         """
-        data = self.read_chunk_zstd(row, col)
+        data = self.read_chunk_gzip(row, col)
         if data is None:
             return None
         try:
             values = decode_chunk(data, max(1, self.layout.num_channels), self.chunk_px)
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:
             raise StoreError(
                 f"{self.folder}: chunk ({row}, {col}) is damaged ({error}); "
                 f"run the same command again to compute its block anew"

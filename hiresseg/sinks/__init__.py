@@ -1,7 +1,7 @@
 """Where answers go: a georeferenced GeoTIFF, and a picture."""
 
 from hiresseg.sinks.cog import CogReport, write_cog
-from hiresseg.sinks.levels import ChunkSource, Compression
+from hiresseg.sinks.levels import ChunkSource
 from hiresseg.sinks.meaning import FILL, ClassMeaning, Meaning, NamedColor, ScaledMeaning
 from hiresseg.sinks.preview import write_preview
 
@@ -10,7 +10,6 @@ __all__ = [
     "ChunkSource",
     "ClassMeaning",
     "CogReport",
-    "Compression",
     "Meaning",
     "NamedColor",
     "ScaledMeaning",

@@ -15,13 +15,14 @@ import numpy as np
 from hiresseg.durable import replacing
 from hiresseg.geometry import Georef
 from hiresseg.sinks.geotags import GeoTags, describe_raster
-from hiresseg.sinks.levels import ChunkSource, Compression, Level, fill_levels
+from hiresseg.sinks.levels import ChunkSource, Level, fill_levels
 from hiresseg.sinks.meaning import Meaning
 from hiresseg.sinks.pyramid import plan_levels
 from hiresseg.sinks.tiff import TiledLevel, needs_bigtiff, pack_head, plan_offsets
 from hiresseg.sinks.verify import ExpectedLevel, digest_pixels, verify_cog
 
-_COMPRESSION_CODES: Final[dict[str, int]] = {"deflate": 8, "zstd": 50000}
+# TIFF's number for zlib streams; every reader has it
+_DEFLATE: Final = 8
 _COPY_BYTES: Final = 1 << 20
 
 
@@ -50,7 +51,6 @@ def write_cog(
     georef: Georef,
     *,
     meaning: Meaning,
-    compress: Compression = "deflate",
     num_threads: int = 1,
 ) -> CogReport:
     """Write a cloud-optimised GeoTIFF with overviews, and read it back before it gets its name.
@@ -61,10 +61,9 @@ def write_cog(
 
     Args:
         path: the final name; a file of that name is replaced at the very end.
-        source: the pixels. Its chunks become the file's tiles.
+        source: the pixels. Its chunks become the file's tiles, compressed as they are.
         georef: where the pixels lie; may be empty.
         meaning: classes and colours, or a scale.
-        compress: `deflate`, which everything reads, or `zstd`, which copies the source's compressed chunks.
         num_threads: threads for compressing and for reading back.
 
     Raises:
@@ -88,8 +87,8 @@ def write_cog(
             )
             for index, (height, width) in enumerate(plan_levels(*source.shape, tile_px))
         ]
-        fill_levels(levels, source, meaning, compress, executor)
-        is_bigtiff = _assemble(partial_path, levels, tags, _COMPRESSION_CODES[compress])
+        fill_levels(levels, source, meaning, executor)
+        is_bigtiff = _assemble(partial_path, levels, tags)
         expected = [ExpectedLevel(level.height, level.width, level.digests) for level in levels]
         verify_cog(
             partial_path, expected, tile_px=tile_px, readback=tags.readback, executor=executor, name=path
@@ -107,15 +106,15 @@ def write_cog(
     )
 
 
-def _assemble(path: Path, levels: Sequence[Level], tags: GeoTags, compression: int) -> bool:
+def _assemble(path: Path, levels: Sequence[Level], tags: GeoTags) -> bool:
     """Write head and parts; whether it became a BigTIFF."""
     tiled = [
         TiledLevel(level.height, level.width, level.counts.ravel(), tags.overview if index else tags.full)
         for index, level in enumerate(levels)
     ]
     tile_px = levels[0].tile_px
-    is_big = needs_bigtiff(tiled, tile_px=tile_px, compression=compression)
-    pack = partial(pack_head, tiled, tile_px=tile_px, compression=compression, is_big=is_big)
+    is_big = needs_bigtiff(tiled, tile_px=tile_px, compression=_DEFLATE)
+    pack = partial(pack_head, tiled, tile_px=tile_px, compression=_DEFLATE, is_big=is_big)
     offsets = plan_offsets(tiled, len(pack(offsets=None)))
     with path.open("wb") as file:
         file.write(pack(offsets=offsets))

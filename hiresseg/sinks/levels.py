@@ -9,22 +9,18 @@
 A canvas holds one row of tiles of its level, so all of them together hold less than one row of chunks.
 """
 
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from functools import partial
-from typing import IO, Final, Literal, Protocol, runtime_checkable
+from typing import IO, Protocol, runtime_checkable
 
 import numpy as np
-from numcodecs.zstd import Zstd
 
+from hiresseg.deflate import compress_zlib, decompress_gzip, rewrap_gzip
 from hiresseg.errors import StoreError
 from hiresseg.sinks.meaning import FILL, ClassMeaning, Meaning
 from hiresseg.sinks.pyramid import halve_labels, halve_values
 from hiresseg.sinks.tiff import frame_tile
 from hiresseg.sinks.verify import digest_fill, digest_pixels
-
-Compression = Literal["deflate", "zstd"]
 
 
 @runtime_checkable
@@ -39,11 +35,8 @@ class ChunkSource(Protocol):
     def chunk_px(self) -> int:
         """Edge of a chunk, a multiple of 16."""
 
-    def read_chunk(self, row: int, col: int) -> np.ndarray | None:
-        """The pixels, (chunk_px, chunk_px) uint8, padded beyond the scene; None where all is fill."""
-
-    def read_chunk_zstd(self, row: int, col: int) -> bytes | None:
-        """The same chunk as one zstd frame with checksum; None where all is fill."""
+    def read_chunk_gzip(self, row: int, col: int) -> bytes | None:
+        """(chunk_px, chunk_px) uint8 pixels as one gzip member of `deflate`; None where all is fill."""
 
 
 class Level:
@@ -80,30 +73,24 @@ class Level:
         self.touched[:] = False
 
 
-def fill_levels(
-    levels: Sequence[Level], source: ChunkSource, meaning: Meaning, compress: Compression, executor: Executor
-) -> None:
+def fill_levels(levels: Sequence[Level], source: ChunkSource, meaning: Meaning, executor: Executor) -> None:
     """Compress all tiles of all levels into their parts files, and note lengths and digests.
 
     Args:
         levels: empty, the full size first.
         source: the pixels.
         meaning: classes are halved by majority, values by mean.
-        compress: the codec.
         executor: threads for reading, halving and compressing.
     """
     is_mask = isinstance(meaning, ClassMeaning)
     halve = halve_labels if is_mask else halve_values
-    encode = _ENCODERS[compress]
-    read_chunk = partial(_read_chunk, source, levels[0], with_bytes=compress == "zstd")
 
     def finish_row(depth: int, row: int) -> None:
         level = levels[depth]
         coarser = levels[depth + 1] if depth + 1 < len(levels) else None
-        read = read_chunk if depth == 0 else level.read_canvas
 
         def finish_tile(col: int) -> bytes:
-            pixels, data = read(row, col)
+            pixels, data = level.read_canvas(row, col) if depth else _read_chunk(source, level, row, col)
             height, width = level.size_of(row, col)
             if pixels is None:
                 level.digests[row, col] = digest_fill(height, width)
@@ -111,7 +98,7 @@ def fill_levels(
             level.digests[row, col] = digest_pixels(pixels[:height, :width])
             if coarser is not None:
                 halve(pixels, coarser.quadrant(row, col))
-            return data if data is not None else encode(pixels)
+            return compress_zlib(pixels) if data is None else rewrap_gzip(data, pixels)
 
         for col, data in enumerate(executor.map(finish_tile, range(level.cols))):
             level.counts[row, col] = len(data)
@@ -126,39 +113,21 @@ def fill_levels(
 
 
 def _read_chunk(
-    source: ChunkSource, level: Level, row: int, col: int, *, with_bytes: bool
+    source: ChunkSource, level: Level, row: int, col: int
 ) -> tuple[np.ndarray | None, bytes | None]:
-    pixels = source.read_chunk(row, col)
-    if pixels is None:
+    """(pixels, compressed bytes) of a chunk; the latter None if it had anything but fill beyond the scene."""
+    member = source.read_chunk_gzip(row, col)
+    if member is None:
         return None, None
-    if pixels.shape != (level.tile_px, level.tile_px) or pixels.dtype != np.uint8:
-        raise ValueError(
-            f"chunk ({row}, {col}) must be {level.tile_px} x {level.tile_px} uint8, "
-            f"got {' x '.join(map(str, pixels.shape))} {pixels.dtype}"
-        )
-    height, width = level.size_of(row, col)
-    if (height, width) != pixels.shape:
-        # what lies beyond the scene must not count in an overview
-        inside, pixels = pixels, np.full_like(pixels, FILL)
-        pixels[:height, :width] = inside[:height, :width]
-    if pixels.min() == FILL:
-        return None, None
-    data = source.read_chunk_zstd(row, col) if with_bytes else None
-    if with_bytes and data is None:
+    try:
+        pixels = np.frombuffer(decompress_gzip(member), np.uint8).reshape(level.tile_px, level.tile_px)
+    except ValueError as error:
         raise StoreError(
-            f"chunk ({row}, {col}) has pixels but no compressed bytes; the run's store is inconsistent"
-        )
-    return pixels, data
-
-
-def _deflate(pixels: np.ndarray) -> bytes:
-    # masks are runs: matching runs only is five times faster than searching, and the result is smaller
-    compressor = zlib.compressobj(6, zlib.DEFLATED, strategy=zlib.Z_RLE)
-    return compressor.compress(np.ascontiguousarray(pixels).data) + compressor.flush()
-
-
-def _compress_zstd(pixels: np.ndarray) -> bytes:
-    return bytes(Zstd(level=1, checksum=True).encode(np.ascontiguousarray(pixels)))
-
-
-_ENCODERS: Final[dict[str, Callable[[np.ndarray], bytes]]] = {"deflate": _deflate, "zstd": _compress_zstd}
+            f"chunk ({row}, {col}) is damaged ({error}); run the same command again to compute its block anew"
+        ) from error
+    height, width = level.size_of(row, col)
+    if (pixels[height:] != FILL).any() or (pixels[:, width:] != FILL).any():
+        # what lies beyond the scene must not count in an overview
+        inside, pixels, member = pixels, np.full_like(pixels, FILL), None
+        pixels[:height, :width] = inside[:height, :width]
+    return (None, None) if pixels.min() == FILL else (pixels, member)

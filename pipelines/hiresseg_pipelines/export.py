@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from numpy import ndarray
 from rasterio.errors import NotGeoreferencedWarning
 
 from hiresseg.sinks import ClassMeaning, Meaning, ScaledMeaning, write_cog, write_preview
@@ -78,12 +77,7 @@ class _StoppableChunks:
         """Edge of a chunk."""
         return self.array.chunk_px
 
-    def read_chunk(self, row: int, col: int) -> ndarray | None:
-        """The pixels of a chunk."""
+    def read_chunk_gzip(self, row: int, col: int) -> bytes | None:
+        """A chunk as it stands on disk."""
         check_stop(self.should_stop, f"{self.array.layout.name}.tif was written")
-        return self.array.read_chunk(row, col)
-
-    def read_chunk_zstd(self, row: int, col: int) -> bytes | None:
-        """The same chunk as it stands on disk."""
-        check_stop(self.should_stop, f"{self.array.layout.name}.tif was written")
-        return self.array.read_chunk_zstd(row, col)
+        return self.array.read_chunk_gzip(row, col)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numcodecs.zstd import Zstd
 
+from hiresseg.deflate import compress_gzip
 from hiresseg.sinks import FILL, ClassMeaning
 
 
@@ -21,6 +21,10 @@ class ArrayChunks:
         self.pixels, self.shape, self.chunk_px, self.padding = pixels, pixels.shape, chunk_px, padding
         self.reads: list[tuple[int, int]] = []
 
+    def read_chunk_gzip(self, row: int, col: int) -> bytes | None:
+        chunk = self.read_chunk(row, col)
+        return None if chunk is None else compress_gzip(chunk)
+
     def read_chunk(self, row: int, col: int) -> np.ndarray | None:
         self.reads.append((row, col))
         size = self.chunk_px
@@ -30,11 +34,6 @@ class ArrayChunks:
         chunk = np.full((size, size), self.padding, np.uint8)
         chunk[: part.shape[0], : part.shape[1]] = part
         return chunk
-
-    def read_chunk_zstd(self, row: int, col: int) -> bytes | None:
-        chunk = self.read_chunk(row, col)
-        self.reads.pop()
-        return None if chunk is None else Zstd(level=3, checksum=True).encode(chunk)
 
 
 @pytest.fixture(scope="session")
