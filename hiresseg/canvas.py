@@ -14,10 +14,9 @@ from hiresseg.errors import ModelError
 from hiresseg.forward import run_segmenter
 from hiresseg.geometry import Block, Window
 from hiresseg.metrics import count_labels
+from hiresseg.store import NODATA
 from hiresseg.work import BlockAnswer, StageWork, TileCounts
 from hiresseg_kernels import blend_tiles, cut_tiles
-
-NODATA = 255
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def run_segmenter(
     """One forward without gradients, in the precision of `setting`.
 
     Raises:
-        ModelError: if the answer has not the shape (N, num_logits, t, t).
+        ModelError: if the answer has not the shape (N, num_logits, t, t), or is not of floating point.
     """
     with torch.inference_mode(), _precision(setting):
         logits = segmenter(images, prior)
@@ -107,7 +107,12 @@ def run_segmenter(
             f"the network answered {tuple(images.shape)} with {shape} instead of {expected}: "
             f"it must give one logit per class and pixel; correct it, or the classes in config.json"
         )
-    return logits
+    if not logits.is_floating_point():
+        raise ModelError(
+            f"the network answered with {logits.dtype} instead of logits of floating point; "
+            f"leave out what makes classes of them"
+        )
+    return logits.float() if logits.dtype == torch.float64 else logits
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import psutil
 
@@ -12,6 +13,7 @@ from hiresseg.forward import Calibration
 from hiresseg.scenes import Pages, Scene
 from hiresseg.scenes.handles import GDAL_CACHE_MIB
 from hiresseg.scenes.raster import PIECE_BYTES
+from hiresseg.selection import selection_bytes
 from hiresseg.stages import BORDERS_BYTES, PAGES_BYTES
 from hiresseg.thumbnail import THUMBNAIL_PX
 from hiresseg.work import Stage
@@ -123,9 +125,15 @@ def plan_run(
         "writing the GeoTIFF": 8 * max(stage.grid.width for stage in stages) * stages[-1].grid.chunk_px() // 4
         + (16 << 20),
     }
+    if len(stages) > 1:
+        memory["choosing the tiles of the next stage"] = max(
+            selection_bytes(stage.grid, 2 ** (before.spec.level - stage.spec.level), num_logits)
+            for before, stage in pairwise(stages)
+        )
     pixels = scene.height * scene.width
-    kept = sum(num_logits * stage.grid.height * stage.grid.width for stage in stages[:-1])
-    disk_bytes = int(pixels * (1 + confidence) * (1 + 4 / 3)) + kept
+    kept = sum((1 + num_logits) * stage.grid.height * stage.grid.width for stage in stages[:-1])
+    aside = max(_aside_bytes(scene, stage, num_logits) for stage in stages)
+    disk_bytes = int(pixels * (1 + confidence) * (1 + 4 / 3)) + kept + aside
     return Plan(tuple(stage_plans), pixels * sample_bytes, memory, disk_bytes, setting.describe())
 
 
@@ -134,6 +142,13 @@ def _decode_bytes(scene: Scene, stage: Stage) -> int:
     pages = Pages(scene, stage.spec.level, memory_bytes=PAGES_BYTES, scratch=None)
     is_reduced = scene.stored_level(stage.spec.level) < stage.spec.level
     return 2 * (pages.group_bytes + (PIECE_BYTES if is_reduced else 0))
+
+
+def _aside_bytes(scene: Scene, stage: Stage, num_logits: int) -> int:
+    """Bytes that wait in scratch files, at most: strips below a row of blocks, and its pages."""
+    strips = stage.grid.width * stage.grid.overlap_px * num_logits * 4
+    pages = Pages(scene, stage.spec.level, memory_bytes=PAGES_BYTES, scratch=None)
+    return max(0, strips - BORDERS_BYTES) + max(0, pages.row_bytes - PAGES_BYTES)
 
 
 def _block_bytes(stage: Stage, num_logits: int, sample_bytes: int, batch: int, *, confidence: bool) -> int:

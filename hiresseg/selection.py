@@ -12,6 +12,8 @@ from numpy import ndarray
 from hiresseg.geometry import TileGrid, Window
 from hiresseg_kernels import pool_tiles
 
+PIECE_PX = 1 << 18
+
 
 def uncertainty(probabilities: UInt8[ndarray, "K h w"]) -> UInt8[ndarray, "h w"]:
     """How torn each pixel is, from 0 (sure) to 255 (two classes alike, or a boundary beside it).
@@ -51,7 +53,7 @@ def select_tiles(
 ) -> Bool[ndarray, "rows cols"]:
     """Tiles of a finer lattice that hold a pixel at least as torn as `threshold`.
 
-    Reads the coarse answer in bands of tile rows, never whole.
+    Reads the coarse answer in pieces of about `PIECE_PX` pixels, never whole.
 
     Args:
         read_probabilities: gives the probabilities (0 to 255) of a window of the coarse grid.
@@ -60,22 +62,32 @@ def select_tiles(
         factor: pixels of that stage along the edge of one coarse pixel.
         threshold: from 0 (every tile) to 1 (only boundaries and ties).
     """
-    height, width = coarse_size
-    whole = Window(0, 0, height, width)
-    cols = _footprints(grid, grid.cols, factor)
+    whole = Window(0, 0, *coarse_size)
     selected = np.zeros((grid.rows, grid.cols), bool)
-    step = max(1, 1024 // grid.tile_px)
-    for first in range(0, grid.rows, step):
-        last = min(first + step, grid.rows)
-        rows = _footprints(grid, last, factor)[first:]
-        # one pixel more on each side, so that a boundary between two bands is seen from both
-        band = Window(int(rows[0, 0]) - 1, 0, int(rows[-1, 1] - rows[0, 0]) + 2, width).intersect(whole)
-        torn = uncertainty(read_probabilities(band))
-        scores = pool_tiles(*(torch.from_numpy(array) for array in (torn, rows - band.top, cols))).numpy()
-        selected[first:last] = scores >= round(255 * threshold)
+    down = max(1, 1024 // grid.tile_px)
+    coarse_stride = -(-grid.stride_px // factor)
+    across = max(1, PIECE_PX // (down * coarse_stride) // coarse_stride)
+    for row in range(0, grid.rows, down):
+        for col in range(0, grid.cols, across):
+            rows = _footprints(grid, row, min(row + down, grid.rows), factor)
+            cols = _footprints(grid, col, min(col + across, grid.cols), factor)
+            top, left = int(rows[0, 0]) - 1, int(cols[0, 0]) - 1
+            # one pixel more on each side, so that a boundary between two pieces is seen from both
+            size = int(rows[-1, 1]) + 1 - top, int(cols[-1, 1]) + 1 - left
+            piece = Window(top, left, *size).intersect(whole)
+            torn = uncertainty(read_probabilities(piece))
+            places = (torn, rows - piece.top, cols - piece.left)
+            scores = pool_tiles(*(torch.from_numpy(array) for array in places)).numpy()
+            selected[row : row + down, col : col + across] = scores >= round(255 * threshold)
     return selected
 
 
-def _footprints(grid: TileGrid, count: int, factor: int) -> ndarray:
-    starts = np.arange(count, dtype=np.int64) * grid.stride_px
+def selection_bytes(grid: TileGrid, factor: int, num_channels: int) -> int:
+    """Most memory that `select_tiles` takes, for a plan."""
+    piece_px = max(PIECE_PX, (grid.tile_px // factor + 4) ** 2)
+    return 2 * piece_px * (2 * num_channels + 16)
+
+
+def _footprints(grid: TileGrid, first: int, last: int, factor: int) -> ndarray:
+    starts = np.arange(first, last, dtype=np.int64) * grid.stride_px
     return np.stack([starts // factor, -(-(starts + grid.tile_px) // factor)], axis=1)

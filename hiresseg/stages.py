@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from numpy import ndarray
 
 from hiresseg.borders import Borders
@@ -38,7 +39,7 @@ from hiresseg.models.spec import Model, ModelSpec
 from hiresseg.prior import Prior
 from hiresseg.scenes import Pages, Scene, band_statistics
 from hiresseg.selection import select_tiles, with_background
-from hiresseg.store import ArrayLayout, RunStore
+from hiresseg.store import NODATA, ArrayLayout, RunStore
 from hiresseg.work import BlockAnswer, Stage, StageWork
 
 Normalize = Literal["model", "scene"]
@@ -101,19 +102,22 @@ def probabilities_of(stage: Stage) -> str:
     return f"stages/{stage.index}/probabilities"
 
 
+def labels_of(stage: Stage) -> str:
+    """Name of the array that holds a stage's labels."""
+    return "labels" if stage.is_last else f"stages/{stage.index}/labels"
+
+
 def stage_layouts(stages: Sequence[Stage], num_logits: int, *, confidence: bool) -> list[ArrayLayout]:
     """The arrays of a run: what each stage leaves for the next, and the answer of the last."""
     layouts = []
     for stage in stages:
-        grid, chunk = stage.grid, stage.grid.chunk_px()
-        if stage.is_last:
-            names = ["labels", "confidence"] if confidence else ["labels"]
-            layouts += [
-                ArrayLayout(name, 0, grid.height, grid.width, chunk, stage.block_px, 255) for name in names
-            ]
-        else:
-            size = grid.height, grid.width, chunk, stage.block_px
+        grid = stage.grid
+        size = grid.height, grid.width, grid.chunk_px(), stage.block_px
+        layouts.append(ArrayLayout(labels_of(stage), 0, *size, NODATA))
+        if not stage.is_last:
             layouts.append(ArrayLayout(probabilities_of(stage), num_logits, *size, 0))
+        elif confidence:
+            layouts.append(ArrayLayout("confidence", 0, *size, NODATA))
     return layouts
 
 
@@ -184,7 +188,7 @@ def open_work(
         before = stages[index - 1]
         array = store.arrays[probabilities_of(before)]
         factor = 2 ** (before.spec.level - stage.spec.level)
-        prior = Prior(array, factor)
+        prior = Prior(array, factor, store.arrays[labels_of(before)] if source.scene.has_gaps else None)
         spec = source.model.spec
 
         def read(window: Window) -> ndarray:
@@ -247,6 +251,7 @@ def stream(
     from hiresseg.scenes import open_scene
 
     setting = setting or ForwardSetting(workers=available_cpus())
+    threads = torch.get_num_threads()
     owned = None if not isinstance(scene, (str, Path)) else open_scene(scene)
     opened: Scene = owned if owned is not None else scene  # type: ignore[assignment]
     try:
@@ -268,16 +273,18 @@ def stream(
                     else:
                         store.finish_block(stage.index, answer.block, stage_arrays(stage, answer), {})
     finally:
+        # the caller's own work goes on with as many as before
+        torch.set_num_threads(threads)
         if owned is not None:
             owned.close()
 
 
 def stage_arrays(stage: Stage, answer: BlockAnswer) -> dict[str, ndarray]:
     """What of a block's answer is kept in the run's arrays, by name."""
+    arrays = {labels_of(stage): answer.labels}
     if not stage.is_last:
         assert answer.probabilities is not None
-        return {probabilities_of(stage): answer.probabilities}
-    arrays = {"labels": answer.labels}
+        arrays[probabilities_of(stage)] = answer.probabilities
     if answer.confidence is not None:
         arrays["confidence"] = answer.confidence
     return arrays

@@ -6,6 +6,7 @@
              labels/                (H, W) uint8, 255 = no data; one shard per block
              confidence/            (H, W) uint8, 0..254 -> 0..1, 255 = no data; on request
              stages/0/probabilities (K, h, w) uint8, 0..255 -> 0..1; only what a later stage reads
+             stages/0/labels        (h, w) uint8, 255 = no data
              journal                a line per finished block, appended after its shards are durable
 
 A block is done when its line is in the journal, and not before: zarr leaves out chunks of fill value, so the
@@ -38,6 +39,8 @@ from hiresseg.lock import FolderLock
 from hiresseg.shards import decode_chunk, encode_shard, read_index
 
 FORMAT = 1
+NODATA = 255
+"""Label of a pixel that has no data."""
 
 
 @dataclass(frozen=True, slots=True)

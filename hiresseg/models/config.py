@@ -180,7 +180,7 @@ def _stage(entry: object, name: str) -> tuple[StageSpec, NetworkConfig]:
     tile_px = check_integer(fields["tile_px"], f"{name}.tile_px", 16, 16384)
     overlap_px = check_integer(fields["overlap_px"], f"{name}.overlap_px", 0, tile_px)
     stage = StageSpec(
-        level=check_integer(fields["level"], f"{name}.level", 0, 20),
+        level=check_integer(fields["level"], f"{name}.level", 0, 8),
         tile_px=tile_px,
         overlap_px=overlap_px,
         trim_px=check_integer(fields.get("trim_px", 0), f"{name}.trim_px", 0, overlap_px // 2),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ ARCHITECTURES = (
 )
 
 _TIMM_ARGUMENTS = frozenset({"dynamic_img_size", "img_size", "output_stride", "drop_rate", "drop_path_rate"})
+# what older versions called other things; smp still takes them
+_FORMER_ARGUMENTS = frozenset({"decoder_use_batchnorm", "psp_use_batchnorm"})
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _STAGE: Mapping[str, object] = {"level": 0, "tile_px": 512, "overlap_px": 64, "trim_px": 8}
@@ -66,9 +69,8 @@ def build_smp(config: NetworkConfig, name: str) -> nn.Module:
     architecture = getattr(smp, config.name)
     parameters = inspect.signature(architecture.__init__).parameters.values()
     known = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD} - {"self"}
-    arguments = check_object(
-        dict(config.arguments), f"{name}.arguments", frozenset(), frozenset(known | _TIMM_ARGUMENTS)
-    )
+    allowed = frozenset(known | _TIMM_ARGUMENTS | _FORMER_ARGUMENTS)
+    arguments = check_object(dict(config.arguments), f"{name}.arguments", frozenset(), allowed)
     encoder = check_text(arguments.get("encoder_name", "resnet34"), f"{name}.arguments.encoder_name")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", encoder):
         raise ModelError(
@@ -80,7 +82,10 @@ def build_smp(config: NetworkConfig, name: str) -> nn.Module:
             f"{name}.arguments.activation must be null, got {arguments['activation']!r:.80}; networks give "
             "logits, and what turns them into probabilities is the model's own activation"
         )
-    network: nn.Module = architecture(**{**arguments, "encoder_weights": None})
+    with warnings.catch_warnings():
+        # that a name is a former one is nothing that who runs a model could change
+        warnings.simplefilter("ignore", DeprecationWarning)
+        network: nn.Module = architecture(**{**arguments, "encoder_weights": None})
     return network
 
 

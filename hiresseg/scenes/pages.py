@@ -53,6 +53,8 @@ class Pages:
         self._decoding: dict[GroupIndex, Decoding] = {}
         self.group_bytes = self._layout.group_shape[0] * self._layout.group_shape[1] * (pixel_bytes + 1)
         """What a thread holds while it decodes, on top of the kept pages."""
+        self.row_bytes = self._layout.group_shape[0] * width * (pixel_bytes + 1)
+        """What a row of groups across the scene takes, in memory or put aside."""
         self.on_decode: Callable[[Window, Pixels, Valid], None] | None = None
         """Called with every page that is decoded, in the thread that does it; may not change the arrays."""
 

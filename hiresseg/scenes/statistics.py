@@ -15,7 +15,8 @@ from hiresseg.scenes.scene import Scene
 SAMPLE_PX = 4 << 20
 _MIN_UNITS = 64
 _MAX_SAMPLE_PX = 64 << 20
-_PIECE_PX = 1 << 20
+_PIECE_SAMPLES = 1 << 20
+_READ_BYTES = 16 << 20
 
 
 class _Moments:
@@ -60,7 +61,7 @@ def band_statistics(scene: Scene) -> tuple[Float64[np.ndarray, " C"], Float64[np
         pixels, valid = scene.read(window, level)
         if valid is not None and not valid.any():
             continue
-        rows = max(1, _PIECE_PX // window.width)
+        rows = max(1, _PIECE_SAMPLES // (window.width * scene.num_bands))
         for top in range(0, window.height, rows):
             piece = pixels[:, top : top + rows]
             mask = None if valid is None else valid[top : top + rows]
@@ -85,8 +86,11 @@ def _sampled_level(scene: Scene) -> int:
 def _spread_units(scene: Scene, level: int) -> Iterator[Window]:
     """All decode units of a level, each once, any first few of them spread over the whole."""
     height, width = scene.size_at(level)
-    # 16-pixel blocks would cost a call each
-    rows, cols = (unit * -(-256 // unit) for unit in scene.decode_unit(level))
+    # 16-pixel blocks would cost a call each, and as many lines of a wide scene too much memory
+    unit_rows, unit_cols = scene.decode_unit(level)
+    cols = min(width, unit_cols * -(-256 // unit_cols))
+    line_bytes = cols * unit_rows * scene.num_bands * scene.dtype.itemsize
+    rows = unit_rows * max(1, min(-(-256 // unit_rows), _READ_BYTES // line_bytes))
     across = -(-width // cols)
     total = -(-height // rows) * across
     # steps of the golden section leave no large gap at any time

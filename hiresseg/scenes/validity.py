@@ -46,9 +46,9 @@ class ValidityRule:
     def of_pixels(self, pixels: Shaped[np.ndarray, "C h w"]) -> Bool[np.ndarray, "h w"] | None:
         """Which pixels count by their values; None where all do.
 
-        NaN or an infinity in any band rules a pixel out, and so does a nodata value that no measurement has
-        (negative or huge) in any band. One that may be a measurement, such as 0 in a photograph, rules a
-        pixel out only where all bands have it.
+        NaN or an infinity in any band rules a pixel out, and so does a nodata value in any band. Black and
+        white are measurements too: a nodata value of 0, or of 255 in bytes, rules a pixel out only where all
+        bands have theirs.
         """
         valid: Bool[np.ndarray, "h w"] | None = None
         if pixels.dtype.kind == "f":
@@ -65,7 +65,7 @@ class ValidityRule:
     ) -> tuple[Bool[np.ndarray, "h w"] | None, Bool[np.ndarray, "h w"] | None]:
         sentinel: Bool[np.ndarray, "h w"] | None = None
         common: Bool[np.ndarray, "h w"] | None = None
-        plain = [value is not None and 0 <= value <= 65535 for value in self.nodata]
+        plain = [value == 0 or (value == 255 and pixels.dtype == np.uint8) for value in self.nodata]
         for value, is_plain, band in zip(self.nodata, plain, pixels, strict=True):
             if value is None or not _is_representable(value, pixels.dtype):
                 continue

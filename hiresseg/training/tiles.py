@@ -42,12 +42,12 @@ def segment_strip(
     height, width = images.shape[1:]
     grid = TileGrid(stage.tile_px, stage.overlap_px, height, width)
     beneath = torch.zeros(1, height, width) if prior is None else prior
-    # what a tile sees outside the strip: no data, and a prior that knows nothing
+    # what a tile sees outside the strip, as in a run: no data, and a prior whose edge goes on
     right = max(0, grid.cols * grid.stride_px + grid.overlap_px - width)
     below = max(0, grid.rows * grid.stride_px + grid.overlap_px - height)
     outside = (0, right, 0, below)
     images = pad(images, outside)
-    seen = None if prior is None else pad(prior, outside, value=0.5)
+    seen = None if prior is None else pad(prior[None], outside, mode="replicate")[0]
     out = pad(beneath, outside)
     change = torch.zeros_like(out)
     for row in range(grid.rows):

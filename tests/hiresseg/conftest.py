@@ -131,16 +131,20 @@ def bench() -> type[Bench]:
 
 @pytest.fixture(scope="session")
 def make_prior(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """Makes a Prior of an array of coarse probabilities (K, h, w)."""
+    """Makes a Prior of an array of coarse probabilities (K, h, w), and of labels (h, w) if there are any."""
 
-    def make(probabilities: np.ndarray, factor: int) -> Prior:
-        channels, height, width = probabilities.shape
-        layout = ArrayLayout("probabilities", channels, height, width, 16, 64, 0)
+    def store(name: str, values: np.ndarray, num_channels: int, fill: int) -> RunArray:
+        height, width = values.shape[-2:]
+        layout = ArrayLayout(name, num_channels, height, width, 16, 64, fill)
         array = RunArray(tmp_path_factory.mktemp("prior"), layout)
         for row in range(-(-height // 64)):
             for col in range(-(-width // 64)):
-                part = probabilities[:, row * 64 : (row + 1) * 64, col * 64 : (col + 1) * 64]
+                part = values[..., row * 64 : (row + 1) * 64, col * 64 : (col + 1) * 64]
                 array.write_shard(row, col, np.ascontiguousarray(part))
-        return Prior(array, factor)
+        return array
+
+    def make(probabilities: np.ndarray, factor: int, labels: np.ndarray | None = None) -> Prior:
+        array = store("probabilities", probabilities, len(probabilities), 0)
+        return Prior(array, factor, None if labels is None else store("labels", labels, 0, 255))
 
     return make

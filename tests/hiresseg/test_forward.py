@@ -79,6 +79,21 @@ def test_an_answer_of_another_shape_is_refused(answer):
         run_segmenter(lambda images, prior: answer, torch.ones(1, 2, 16, 16), None, ForwardSetting(), 3)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_an_answer_that_is_no_logits_is_refused(dtype):
+    with pytest.raises(ModelError, match=f"answered with {dtype} instead of logits"):
+        run_segmenter(
+            lambda images, prior: images.to(dtype), torch.ones(1, 3, 16, 16), None, ForwardSetting(), 3
+        )
+
+
+def test_an_answer_in_double_precision_is_taken():
+    images = torch.rand(1, 3, 16, 16)
+    logits = run_segmenter(lambda images, prior: images.double(), images, None, ForwardSetting(), 3)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, images)
+
+
 def test_calibration_measures_every_stage_and_shows_priors_to_the_later_ones():
     coarse, fine = constant(0.0, 1.0), constant(1.0, 0.0)
     wanted = ForwardSetting(workers=2, batch=3)

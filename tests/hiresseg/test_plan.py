@@ -51,11 +51,11 @@ def test_adds_up_the_stages_of_a_cascade():
     assert coarse.tiles == 15 * 6
     assert fine.tiles == 21 * 9
     assert plan.seconds == 0.5 * (90 + 189)
-    # probabilities of the first stage are on disk, beside the answer
+    # labels and probabilities of the first stage are on disk, beside the answer
     alone = plan_of(
         scene_of(1000, 401), make_model(constant(0.0, 1.0), stages=(StageSpec(0, 64, 16),), num_logits=2)
     )
-    assert plan.disk_bytes - alone.disk_bytes == 2 * 250 * 101
+    assert plan.disk_bytes - alone.disk_bytes == 3 * 250 * 101
 
 
 def test_memory_does_not_grow_with_the_scene():

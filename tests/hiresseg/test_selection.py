@@ -138,6 +138,24 @@ def test_a_boundary_between_two_bands_is_seen_from_both(tile_px):
     assert max(window.height for window in reads) <= 1024 // 8 + 2
 
 
+def test_a_wide_answer_is_read_in_pieces(monkeypatch):
+    monkeypatch.setattr("hiresseg.selection.PIECE_PX", 4096)
+    grid = TileGrid(32, 16, 640, 16_000)
+    sure = np.zeros((2, 160, 4_000), np.uint8)
+    sure[0, :, :2_000], sure[1, :, 2_000:] = 255, 255
+    reads = []
+
+    def watch(window):
+        reads.append(window)
+        return read(sure, window)
+
+    selected = select_tiles(watch, (160, 4_000), grid, 4, 1.0)
+    boundary = 2_000 * 4 // 16
+    assert np.flatnonzero(selected.any(axis=0)).tolist() == list(range(boundary - 2, boundary + 1))
+    assert selected[:, boundary].all()
+    assert max(window.num_pixels for window in reads) <= 2 * 4096
+
+
 def test_nothing_torn_selects_nothing():
     sure = np.full((1, 10, 10), 255, np.uint8)
     assert not select_tiles(

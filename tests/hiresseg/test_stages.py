@@ -135,6 +135,7 @@ def test_the_arrays_of_a_run_are_those_that_somebody_reads():
     }
     assert found == {
         "stages/0/probabilities": (3, 250, 275, 0),
+        "stages/0/labels": (0, 250, 275, 255),
         "labels": (0, *SIZE, 255),
         "confidence": (0, *SIZE, 255),
     }
@@ -285,6 +286,31 @@ def test_where_nothing_is_selected_the_fine_network_is_not_asked(activation):
     assert (answers[0].labels[:200, :180] == (1 if activation == "softmax" else 2)).all()
     np.testing.assert_allclose(kept / 254, sure, atol=1 / 254)
     np.testing.assert_array_equal(labels == 255, ~valid)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_coarse_answer_is_as_sure_beside_a_hole_as_elsewhere(activation):
+    valid = np.ones(SIZE, bool)
+    valid[300:601, 203:899] = False
+    logits = constant(2.0, -1.0)
+    model = make_model(logits, logits, stages=TWO, num_logits=2, activation=activation, refine_above=1.0)
+    for answer in stream(blobs(*SIZE, valid=valid), model, confidence=True, setting=TWO_WORKERS):
+        has_data = valid[answer.window.slices_in(Window(0, 0, *SIZE))]
+        assert len(np.unique(answer.labels[has_data])) <= 1
+        # the stored answer has steps of 1/255, and where it is refined it has none
+        assert np.ptp(answer.confidence[has_data].astype(int)) <= 1 if has_data.any() else True
+
+
+def test_a_caller_keeps_the_threads_of_torch():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        answers = stream(blobs(*SIZE), one_stage(), setting=ForwardSetting(threads=1))
+        next(answers)
+        answers.close()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_every_stage_sees_its_level_and_the_later_ones_a_prior():

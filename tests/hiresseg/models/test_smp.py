@@ -241,6 +241,20 @@ def test_what_smp_leaves_open_has_defaults(tmp_path, document, activation, class
     assert len(found.bands) == len(found.mean) == document.get("in_channels", 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "former"), [("Unet", "decoder_use_batchnorm"), ("PSPNet", "psp_use_batchnorm")]
+)
+def test_folders_of_older_versions_load(tmp_path, name, former):
+    network = build(name, **TINY)
+    network.save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    document[former] = document.pop("decoder_use_norm")
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(models.load_model(tmp_path).segmenters[0](images, None), network(images))
+
+
 def write_overrides(tmp_path, binary, overrides):
     for file in binary.iterdir():
         (tmp_path / file.name).symlink_to(file)

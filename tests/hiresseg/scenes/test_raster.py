@@ -168,9 +168,20 @@ def test_a_nodata_value_that_may_be_a_colour_counts_only_in_all_bands(make_raste
     pixels = noise((3, 40, 40), 0, 3)
     _, valid = read_all(open_scene(make_raster(pixels, nodata=0)))
     np.testing.assert_array_equal(valid, (pixels != 0).any(axis=0))
+    _, valid = read_all(open_scene(make_raster(pixels + 253, nodata=255)))
+    np.testing.assert_array_equal(valid, (pixels != 2).any(axis=0))
 
 
-@pytest.mark.parametrize(("dtype", "nodata"), [("int16", -9999), ("float32", -3.4028234663852886e38)])
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        ("int16", -9999),
+        ("int16", 32767),
+        ("uint16", 65535),
+        ("float32", 9999.0),
+        ("float32", -3.4028234663852886e38),
+    ],
+)
 def test_a_nodata_value_that_is_no_measurement_counts_in_any_band(make_raster, dtype, nodata):
     pixels = noise((3, 40, 40), 0, 9, dtype)
     pixels[pixels == 4] = nodata
