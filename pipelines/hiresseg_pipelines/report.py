@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 from hiresseg.forward import Calibration
 from hiresseg.plan import Plan, StagePlan
-from hiresseg.scenes import pixel_area_m2
+from hiresseg.scenes import pixel_area_m2, why_area_unknown
 from hiresseg.stages import Source
 from hiresseg.work import Stage, TileCounts
 from hiresseg_pipelines.estimate import Estimate
@@ -39,6 +40,8 @@ class RunFacts:
     resumed_blocks: int = 0
     pixels: dict[int, int] = field(default_factory=dict)
     """Pixels of each label of the last stage."""
+    areas_m2: dict[int, list[float]] = field(default_factory=dict)
+    """Area of each label of the last stage, block by block; empty where areas are not known."""
 
 
 def describe_plan(prepared: Prepared) -> str:
@@ -101,18 +104,6 @@ def make_report(
     """`report.json`: what ran, on what, with what, and what came out."""
     source, plan = prepared.source, prepared.plan
     scene, spec = source.scene, source.model.spec
-    area = pixel_area_m2(scene)
-    total = scene.height * scene.width
-    classes = [
-        {
-            "value": value,
-            "name": name,
-            "pixels": facts.pixels.get(value, 0),
-            "share": facts.pixels.get(value, 0) / total,
-            "area_m2": None if area is None else facts.pixels.get(value, 0) * area,
-        }
-        for value, name in [*enumerate(info.name for info in spec.classes), (255, "no data")]
-    ]
     stages = [_stage_report(stage, tiles) for stage, tiles in zip(prepared.stages, facts.tiles, strict=True)]
     return {
         "scene": {
@@ -141,11 +132,28 @@ def make_report(
             "planned": dict(plan.memory),
             "peak_bytes": peak_memory_bytes(),
         },
-        "pixel_area_m2": area,
-        "classes": classes,
+        "pixel_area_m2": pixel_area_m2(scene),
+        "area_unknown": why_area_unknown(scene),
+        "classes": _class_reports(prepared, facts),
         "outputs": dict(outputs),
         "versions": versions(),
     }
+
+
+def _class_reports(prepared: Prepared, facts: RunFacts) -> list[dict[str, Any]]:
+    scene = prepared.source.scene
+    names = [info.name for info in prepared.source.model.spec.classes]
+    return [
+        {
+            "value": value,
+            "name": name,
+            "pixels": facts.pixels.get(value, 0),
+            "share": facts.pixels.get(value, 0) / (scene.height * scene.width),
+            # exact, so that the order in which blocks were finished does not show
+            "area_m2": math.fsum(facts.areas_m2.get(value, ())) if facts.areas_m2 else None,
+        }
+        for value, name in [*enumerate(names), (255, "no data")]
+    ]
 
 
 def _stage_report(stage: Stage, tiles: TileCounts) -> dict[str, Any]:

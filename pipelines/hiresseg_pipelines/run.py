@@ -13,10 +13,10 @@ from typing import Any
 
 from hiresseg.durable import write_durably
 from hiresseg.forward import ForwardSetting, Freedom, available_cpus, calibrate, keep_freed_memory
-from hiresseg.geometry import Block
+from hiresseg.geometry import Block, Georef
 from hiresseg.models import Model, load_model
 from hiresseg.plan import plan_run
-from hiresseg.scenes import Scene, open_scene
+from hiresseg.scenes import Scene, label_areas_m2, open_scene
 from hiresseg.stages import (
     Source,
     check_scene,
@@ -57,6 +57,7 @@ class _StageTask:
     work: StageWork
     stage: Stage
     store: RunStore
+    georef: Georef
 
     def announce(self, block: Block) -> None:
         """From here on, later blocks wait for this one's strips rather than compute its tiles again."""
@@ -66,7 +67,11 @@ class _StageTask:
         """Compute a block, write it, and return its entry in the journal."""
         answer = segment_block(self.work, block)
         pixels = {str(label): int(count) for label, count in enumerate(answer.pixels) if count}
-        entry = {"tiles": asdict(answer.tiles), "pixels": pixels}
+        entry: dict[str, Any] = {"tiles": asdict(answer.tiles), "pixels": pixels}
+        if self.stage.is_last:
+            # the last stage works on the grid of the scene
+            areas = label_areas_m2(self.georef, block.window, answer.labels, answer.pixels)
+            entry["areas_m2"] = {str(label): area for label, area in areas.items()}
         self.store.finish_block(self.stage.index, block, stage_arrays(self.stage, answer), entry)
         return entry
 
@@ -178,7 +183,7 @@ def _run_stage(
         total = stage.grid.rows * stage.grid.cols
         left = sum(1 for block in pending for _ in stage.grid.tiles_of(block))
         watch.progress.begin(f"stage {stage.index + 1} of {len(stages)}", total, total - left)
-        task = _StageTask(work, stage, store)
+        task = _StageTask(work, stage, store, scene.georef)
         with closing(scheduler.map(task, pending, watch.should_stop)) as entries:
             for entry in entries:
                 _count(facts, stage, entry)
@@ -191,3 +196,5 @@ def _count(facts: RunFacts, stage: Stage, entry: Mapping[str, Any]) -> None:
     if stage.is_last:
         for label, count in entry["pixels"].items():
             facts.pixels[int(label)] = facts.pixels.get(int(label), 0) + count
+        for label, area in entry["areas_m2"].items():
+            facts.areas_m2.setdefault(int(label), []).append(area)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -104,8 +105,19 @@ def test_a_scene_without_a_place_has_no_areas(hiresseg, tmp_path, toy_model):
     assert hiresseg("run", scene, "-m", toy_model, "--workers", 1).code == 0
     report = read_report(tmp_path / "plain.tif.hiresseg")
     assert report["pixel_area_m2"] is None
+    assert report["area_unknown"] == "there is no coordinate reference system"
     assert {row["area_m2"] for row in report["classes"]} == {None}
     assert sum(row["pixels"] for row in report["classes"]) == 1
+
+
+def test_areas_of_the_world_add_up_to_the_earth(hiresseg, tmp_path, toy_model):
+    scene = write_scene(tmp_path / "world.tif", 450, 900)
+    with rasterio.open(scene, "r+") as dataset:
+        dataset.crs, dataset.transform = "EPSG:4326", Affine(0.4, 0.0, -180.0, 0.0, -0.4, 90.0)
+    assert hiresseg("run", scene, "-m", toy_model, "--workers", 1, "--block", 448).code == 0
+    report = read_report(tmp_path / "world.tif.hiresseg")
+    assert sum(row["area_m2"] for row in report["classes"]) == pytest.approx(5.1007e14, rel=1e-3)
+    assert report["area_unknown"] is None
 
 
 def test_bands_are_read_in_the_order_that_was_asked_for(hiresseg, tmp_path, toy_model):
