@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from hiresseg.work import Stage, TileCounts
 from hiresseg_pipelines.estimate import Estimate
 from hiresseg_pipelines.progress import count_of, human_seconds
 from hiresseg_pipelines.record import versions
-from hiresseg_pipelines.timings import Timings
+from hiresseg_pipelines.timings import ProcessFacts, Timings, add_phases, now_utc
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,8 @@ class RunFacts:
     tiles: list[TileCounts]
     """Per stage."""
     resumed_blocks: int = 0
+    earlier: list[ProcessFacts] = field(default_factory=list)
+    """Of the processes that this one goes on from."""
     pixels: dict[int, int] = field(default_factory=dict)
     """Pixels of each label of the last stage."""
     areas_m2: dict[int, list[float]] = field(default_factory=dict)
@@ -104,6 +105,8 @@ def make_report(
     """`report.json`: what ran, on what, with what, and what came out."""
     source, plan = prepared.source, prepared.plan
     scene, spec = source.scene, source.model.spec
+    processes = [*facts.earlier, timings.so_far(scene.bytes_decoded)]
+    bytes_decoded = sum(process.bytes_decoded for process in processes)
     stages = [_stage_report(stage, tiles) for stage, tiles in zip(prepared.stages, facts.tiles, strict=True)]
     return {
         "scene": {
@@ -114,8 +117,8 @@ def make_report(
             "bands": scene.band_names,
             "dtype": scene.dtype.name,
             "bytes": plan.scene_bytes,
-            "bytes_decoded": scene.bytes_decoded,
-            "read_amplification": scene.bytes_decoded / plan.scene_bytes,
+            "bytes_decoded": bytes_decoded,
+            "read_amplification": bytes_decoded / plan.scene_bytes,
         },
         "model": {"name": spec.name, "digest": spec.digest, "licence": spec.licence},
         "setting": asdict(source.setting),
@@ -124,13 +127,16 @@ def make_report(
         "normalisation": {"mean": source.mean, "std": source.std},
         "stages": stages,
         "blocks_resumed": facts.resumed_blocks,
-        "seconds": dict(timings.seconds),
-        "cpu_seconds": dict(timings.cpu_seconds),
+        "begun_at": processes[0].begun_at,
+        "finished_at": now_utc(),
+        "processes": [asdict(process) for process in processes],
+        "seconds": add_phases(process.seconds for process in processes),
+        "cpu_seconds": add_phases(process.cpu_seconds for process in processes),
         "memory": {
             "imports_bytes": timings.imports_bytes,
             "planned_bytes": plan.memory_bytes,
             "planned": dict(plan.memory),
-            "peak_bytes": peak_memory_bytes(),
+            "peak_bytes": max(process.peak_bytes for process in processes),
         },
         "pixel_area_m2": pixel_area_m2(scene),
         "area_unknown": why_area_unknown(scene),
@@ -170,15 +176,3 @@ def _stage_report(stage: Stage, tiles: TileCounts) -> dict[str, Any]:
         "tiles_unselected": tiles.unselected,
         "share_run": (tiles.run - tiles.again) / lattice,
     }
-
-
-def peak_memory_bytes() -> int:
-    """Most memory that this process has held.
-
-    Linux hands getrusage's figure down from the process that started this one, so it is asked for its own
-    where it keeps one.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    own = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
-    return own[0] if own else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -13,7 +13,7 @@ from typing import Any
 
 from hiresseg.durable import write_durably
 from hiresseg.forward import ForwardSetting, Freedom, available_cpus, calibrate, keep_freed_memory
-from hiresseg.geometry import Block, Georef
+from hiresseg.geometry import Block
 from hiresseg.models import Model, load_model
 from hiresseg.plan import plan_run
 from hiresseg.scenes import Scene, label_areas_m2, open_scene
@@ -38,7 +38,7 @@ from hiresseg_pipelines.report import Prepared, RunFacts, describe_plan, make_re
 from hiresseg_pipelines.request import RunRequest
 from hiresseg_pipelines.schedulers import Scheduler, ThreadScheduler
 from hiresseg_pipelines.stopping import check_stop
-from hiresseg_pipelines.timings import Timings
+from hiresseg_pipelines.timings import Timings, last_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class _StageTask:
     work: StageWork
     stage: Stage
     store: RunStore
-    georef: Georef
+    scene: Scene
+    timings: Timings
 
     def announce(self, block: Block) -> None:
         """From here on, later blocks wait for this one's strips rather than compute its tiles again."""
@@ -70,8 +71,9 @@ class _StageTask:
         entry: dict[str, Any] = {"tiles": asdict(answer.tiles), "pixels": pixels}
         if self.stage.is_last:
             # the last stage works on the grid of the scene
-            areas = label_areas_m2(self.georef, block.window, answer.labels, answer.pixels)
+            areas = label_areas_m2(self.scene.georef, block.window, answer.labels, answer.pixels)
             entry["areas_m2"] = {str(label): area for label, area in areas.items()}
+        entry["process"] = asdict(self.timings.so_far(self.scene.bytes_decoded))
         self.store.finish_block(self.stage.index, block, stage_arrays(self.stage, answer), entry)
         return entry
 
@@ -153,7 +155,8 @@ def _load_fitting(request: RunRequest, scene: Scene) -> Model:
 
 def _run_prepared(prepared: Prepared, store: RunStore, watch: _Watch) -> dict[str, Any]:
     finished = store.finished_blocks()
-    facts = RunFacts([TileCounts() for _ in prepared.stages], len(finished))
+    earlier = last_facts(entry["process"] for entry in finished.values())
+    facts = RunFacts([TileCounts() for _ in prepared.stages], len(finished), earlier)
     for stage in prepared.stages:
         entries = {key[1:]: entry for key, entry in finished.items() if key[0] == stage.index}
         for entry in entries.values():
@@ -183,7 +186,7 @@ def _run_stage(
         total = stage.grid.rows * stage.grid.cols
         left = sum(1 for block in pending for _ in stage.grid.tiles_of(block))
         watch.progress.begin(f"stage {stage.index + 1} of {len(stages)}", total, total - left)
-        task = _StageTask(work, stage, store, scene.georef)
+        task = _StageTask(work, stage, store, scene, watch.timings)
         with closing(scheduler.map(task, pending, watch.should_stop)) as entries:
             for entry in entries:
                 _count(facts, stage, entry)
