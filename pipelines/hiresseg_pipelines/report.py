@@ -11,11 +11,14 @@ from typing import Any
 from hiresseg.forward import Calibration
 from hiresseg.plan import Plan, StagePlan
 from hiresseg.scenes import pixel_area_m2, why_area_unknown
+from hiresseg.scenes.fingerprint import DIGEST_OF
 from hiresseg.stages import Source
 from hiresseg.work import Stage, TileCounts
 from hiresseg_pipelines.estimate import Estimate
+from hiresseg_pipelines.machine import describe_machine
 from hiresseg_pipelines.progress import count_of, human_seconds
 from hiresseg_pipelines.record import versions
+from hiresseg_pipelines.request import RunRequest
 from hiresseg_pipelines.timings import ProcessFacts, Timings, add_phases, now_utc
 
 
@@ -23,6 +26,7 @@ from hiresseg_pipelines.timings import ProcessFacts, Timings, add_phases, now_ut
 class Prepared:
     """Scene, model and stages of a request, and how they are going to be run."""
 
+    request: RunRequest
     source: Source
     stages: tuple[Stage, ...]
     calibration: Calibration
@@ -112,6 +116,7 @@ def make_report(
         "scene": {
             "uri": scene.uri,
             **scene.fingerprint(),
+            "digest_of": DIGEST_OF,
             "height": scene.height,
             "width": scene.width,
             "bands": scene.band_names,
@@ -121,6 +126,7 @@ def make_report(
             "read_amplification": bytes_decoded / plan.scene_bytes,
         },
         "model": {"name": spec.name, "digest": spec.digest, "licence": spec.licence},
+        "parameters": _parameters(prepared),
         "setting": asdict(source.setting),
         "calibration": prepared.calibration.as_record(),
         "estimate": asdict(prepared.estimate),
@@ -143,6 +149,23 @@ def make_report(
         "classes": _class_reports(prepared, facts),
         "outputs": dict(outputs),
         "versions": versions(),
+        "machine": describe_machine(source.setting.device),
+    }
+
+
+def _parameters(prepared: Prepared) -> dict[str, Any]:
+    """What was asked for, and what of the model can be chosen; null is what was left open."""
+    request = prepared.request
+    return {
+        "bands": request.bands,
+        "normalize": request.normalize,
+        "confidence": request.confidence,
+        "refine_above": prepared.source.model.spec.refine_above,
+        "block_px": request.block_px,
+        "precision": request.precision,
+        "device": request.device,
+        "workers": request.workers,
+        "max_memory_bytes": request.max_memory,
     }
 
 

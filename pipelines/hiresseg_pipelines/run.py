@@ -104,7 +104,7 @@ def prepare(
     num_logits = model.spec.num_logits
     planned = plan_run(scene, stages, calibration, num_logits=num_logits, confidence=request.confidence)
     estimate = estimate_run(scene, request.bands, planned, setting.workers)
-    return Prepared(source, stages, calibration, planned, estimate)
+    return Prepared(request, source, stages, calibration, planned, estimate)
 
 
 def plan(request: RunRequest, say: Say) -> Prepared:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,23 @@ def test_the_report_says_what_ran_and_what_it_took(finished, toy_scene):
     assert len(report["scene"]["files"][0]["blake2b"]) == 32
     assert len(report["model"]["digest"]) == 64
     assert {"hiresseg", "torch", "rasterio", "gdal", "python"} <= set(report["versions"])
+    assert "not every byte" in report["scene"]["digest_of"]
+    assert report["parameters"] == {
+        "bands": None,
+        "normalize": "model",
+        "confidence": True,
+        "refine_above": 0.5,
+        "block_px": None,
+        "precision": "fp32",
+        "device": "cpu",
+        "workers": 2,
+        "max_memory_bytes": None,
+    }
+    assert report["machine"]["processor"]
+    assert report["machine"]["cores"] >= 1
+    begun, ended = (datetime.fromisoformat(report[name]) for name in ("begun_at", "finished_at"))
+    assert begun.tzinfo == ended.tzinfo == UTC
+    assert timedelta(0) < ended - begun < timedelta(minutes=30)
     assert {"open", "calibrate", "stage 1", "export"} <= set(report["seconds"])
     assert min(report["seconds"].values()) >= 0
     assert report["scene"]["read_amplification"] <= 1.05
