@@ -10,7 +10,7 @@ from typing import Any
 
 from hiresseg.forward import Calibration
 from hiresseg.plan import Plan, StagePlan
-from hiresseg.scenes import pixel_area_m2, why_area_unknown
+from hiresseg.scenes import why_area_unknown
 from hiresseg.scenes.fingerprint import DIGEST_OF
 from hiresseg.stages import Source
 from hiresseg.work import Stage, TileCounts
@@ -20,6 +20,9 @@ from hiresseg_pipelines.progress import count_of, human_seconds
 from hiresseg_pipelines.record import versions
 from hiresseg_pipelines.request import RunRequest
 from hiresseg_pipelines.timings import ProcessFacts, Timings, add_phases, now_utc
+
+_FAR = 2.0
+"""How many times smaller or larger than those of its training a model's pixels may be without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,13 @@ class Prepared:
     calibration: Calibration
     plan: Plan
     estimate: Estimate
+    pixel_area_m2: float | None
+    """At the centre of the scene."""
+
+    @property
+    def pixel_size_m(self) -> float | None:
+        """Edge of a pixel at the centre of the scene, as if it were square; None where it is not known."""
+        return None if self.pixel_area_m2 is None else math.sqrt(self.pixel_area_m2)
 
 
 @dataclass(slots=True)
@@ -49,6 +59,21 @@ class RunFacts:
     """Area of each label of the last stage, block by block; empty where areas are not known."""
 
 
+def warnings_of(prepared: Prepared) -> list[str]:
+    """What speaks against a run that can be done."""
+    spec, size_m = prepared.source.model.spec, prepared.pixel_size_m
+    if spec.pixel_size_m is None or size_m is None:
+        return []
+    smallest, largest = spec.pixel_size_m
+    if smallest / _FAR <= size_m <= largest * _FAR:
+        return []
+    text = (
+        f"a pixel of the scene is {size_m:.3g} m wide, and {spec.name} was trained at {smallest:g} to "
+        f"{largest:g} m: its answer is worth little here; resample the scene, or take another model"
+    )
+    return [text]
+
+
 def describe_plan(prepared: Prepared) -> str:
     """A plan in a few lines for people."""
     plan, estimate = prepared.plan, prepared.estimate
@@ -56,6 +81,7 @@ def describe_plan(prepared: Prepared) -> str:
     lines = [
         f"scene: {scene.uri}, {scene.height:,} x {scene.width:,} px, {scene.num_bands} x {scene.dtype}",
         f"model: {prepared.source.model.spec.name}, {plan.setting}",
+        *(f"warning: {text}" for text in warnings_of(prepared)),
         *(_describe_stage(stage) for stage in plan.stages),
         f"memory: {human_bytes(plan.memory_bytes)} in all",
         *(f"  {human_bytes(size):>10}  {name}" for name, size in plan.memory.items()),
@@ -121,11 +147,18 @@ def make_report(
             "width": scene.width,
             "bands": scene.band_names,
             "dtype": scene.dtype.name,
+            "pixel_size_m": prepared.pixel_size_m,
             "bytes": plan.scene_bytes,
             "bytes_decoded": bytes_decoded,
             "read_amplification": bytes_decoded / plan.scene_bytes,
         },
-        "model": {"name": spec.name, "digest": spec.digest, "licence": spec.licence},
+        "model": {
+            "name": spec.name,
+            "digest": spec.digest,
+            "licence": spec.licence,
+            "pixel_size_m": spec.pixel_size_m,
+        },
+        "warnings": warnings_of(prepared),
         "parameters": _parameters(prepared),
         "setting": asdict(source.setting),
         "calibration": prepared.calibration.as_record(),
@@ -144,7 +177,7 @@ def make_report(
             "planned": dict(plan.memory),
             "peak_bytes": max(process.peak_bytes for process in processes),
         },
-        "pixel_area_m2": pixel_area_m2(scene),
+        "pixel_area_m2": prepared.pixel_area_m2,
         "area_unknown": why_area_unknown(scene),
         "classes": _class_reports(prepared, facts),
         "outputs": dict(outputs),

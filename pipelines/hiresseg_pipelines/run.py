@@ -16,7 +16,7 @@ from hiresseg.forward import ForwardSetting, Freedom, available_cpus, calibrate,
 from hiresseg.geometry import Block
 from hiresseg.models import Model, load_model
 from hiresseg.plan import plan_run
-from hiresseg.scenes import Scene, label_areas_m2, open_scene
+from hiresseg.scenes import Scene, label_areas_m2, open_scene, pixel_area_m2
 from hiresseg.stages import (
     Source,
     check_scene,
@@ -104,7 +104,7 @@ def prepare(
     num_logits = model.spec.num_logits
     planned = plan_run(scene, stages, calibration, num_logits=num_logits, confidence=request.confidence)
     estimate = estimate_run(scene, request.bands, planned, setting.workers)
-    return Prepared(request, source, stages, calibration, planned, estimate)
+    return Prepared(request, source, stages, calibration, planned, estimate, pixel_area_m2(scene))
 
 
 def plan(request: RunRequest, say: Say) -> Prepared:
