@@ -16,7 +16,7 @@ from rasterio.io import DatasetReader
 
 from hiresseg.errors import SceneError
 from hiresseg.geometry import Gcp, Georef
-from hiresseg.scenes.directories import is_index_cut_off, reduced_mask_shapes
+from hiresseg.scenes.directories import is_index_cut_off, read_place_tags, reduced_mask_shapes
 from hiresseg.scenes.handles import Handles
 from hiresseg.scenes.validity import ValidityRule
 
@@ -185,6 +185,7 @@ def _georef_of(path: Path, dataset: DatasetReader) -> Georef:
         gcps=tuple(Gcp(p.row, p.col, p.x, p.y, p.z or 0.0, p.id or "", p.info or "") for p in points),
         is_point=dataset.tags().get("AREA_OR_POINT") == "Point",
         metre_per_unit=_metre_per_unit(crs) if crs else None,
+        tags=read_place_tags(path),
     )
 
 
