@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import signal
@@ -17,9 +16,9 @@ import zarr
 
 from hiresseg import shards
 from hiresseg import store as store_module
-from hiresseg.errors import RecipeError, StoreError
+from hiresseg.errors import StoreError
 from hiresseg.geometry import TileGrid, Window
-from hiresseg.store import ArrayLayout, RunStore, compare_records, refuse_other_record
+from hiresseg.store import ArrayLayout, RunStore
 
 SIZE = (1000, 700)
 GRID = TileGrid(64, 16, *SIZE)
@@ -323,24 +322,6 @@ def test_a_record_that_is_not_ours_is_refused(tmp_path, content, message):
     (tmp_path / "run.zarr" / "zarr.json").write_text(content)
     with pytest.raises(StoreError, match=message):
         RunStore(tmp_path).read_record()
-
-
-def test_of_two_lists_the_entries_that_differ_are_named():
-    ours, theirs = ({"files": [{"name": "a"}, {"name": "b", "bytes": size}]} for size in (1, 2))
-    assert compare_records(ours, theirs) == ["files.1.bytes: 2 there, 1 now"]
-
-
-def test_records_are_compared_field_by_field(tmp_path):
-    ours = {"model": {"name": "a", "digest": "1"}, "scene": {"size": [1, 2]}, "tile": 3}
-    theirs = {"model": {"name": "a", "digest": "2"}, "scene": {"size": [1, 2]}, "trim": 4}
-    assert compare_records(ours, theirs) == [
-        "model.digest: '2' there, '1' now",
-        "tile: None there, 3 now",
-        "trim: 4 there, None now",
-    ]
-    refuse_other_record(tmp_path, ours, json.loads(json.dumps(ours)))
-    with pytest.raises(RecipeError, match=r"(?s)model.digest.*tile.*trim.*--overwrite"):
-        refuse_other_record(tmp_path, ours, theirs)
 
 
 @pytest.mark.parametrize("fails", ["shard", "journal"])
