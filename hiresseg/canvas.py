@@ -116,7 +116,8 @@ class Canvas:
             raise ModelError(
                 f"the network answered NaN for {num_nan} pixels of the {rows} x {cols} at row {window.top}, "
                 f"column {window.left} (level {self.work.stage.spec.level}, {self.work.setting.precision}); "
-                f"check its weights and the values of the scene there, or try --precision fp32"
+                f"check its weights and the values of the scene there"
+                + ("" if self.work.setting.precision == "fp32" else ", or try --precision fp32")
             )
         confidence = None if self.confidence is None else self.confidence[:rows, :cols].cpu().numpy()
         probabilities = (

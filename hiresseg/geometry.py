@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from affine import Affine
 
@@ -224,6 +224,10 @@ class Georef:
     """Whether the file says that a pixel's value is that of a point (AREA_OR_POINT=Point)."""
     metre_per_unit: float | None = None
     """Metres in one map unit; None for degrees, or without a CRS."""
+    tags: tuple[tuple[int, int, int, bytes], ...] = ()
+    """The scene's own TIFF fields that say so: code, type, number of values, values (little-endian).
+
+    They are believed only where they read back as what is said above."""
 
     def at_level(self, level: int) -> Georef:
         """The same place on a grid that is 2 ** level times coarser."""
@@ -232,7 +236,7 @@ class Georef:
         a, b, c, d, e, f = self.transform[:6]
         edge = 2.0**level
         coarse = Affine(a * edge, b * edge, c, d * edge, e * edge, f)
-        return Georef(self.crs_wkt, coarse, self.gcps, self.is_point, self.metre_per_unit)
+        return replace(self, transform=coarse)
 
     def of(self, window: Window) -> Georef:
         """The georeference of a part of the grid."""
@@ -241,7 +245,7 @@ class Georef:
         a, b, c, d, e, f = self.transform[:6]
         left, top = window.left, window.top
         moved = Affine(a, b, a * left + b * top + c, d, e, d * left + e * top + f)
-        return Georef(self.crs_wkt, moved, self.gcps, self.is_point, self.metre_per_unit)
+        return replace(self, transform=moved)
 
     @property
     def pixel_size_m(self) -> float | None:

@@ -15,13 +15,13 @@ class FolderLock:
     """A lock on a folder; the system lets go of it when the process ends, however it ends.
 
     Args:
-        folder: made when the lock is taken, and removed with it if nothing was put there.
+        folder: made when the lock is taken, parents too, and removed with it if nothing was put there.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file: int | None = None
-        self._made_folder = False
+        self._made_folders: list[Path] = []
 
     @property
     def is_held(self) -> bool:
@@ -53,8 +53,10 @@ class FolderLock:
             return
         # removed while it is held: who holds this very file next sees that it is gone, and looks again
         (self.folder / LOCK_NAME).unlink(missing_ok=True)
-        if self._made_folder and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        for folder in self._made_folders:
+            if any(folder.iterdir()):
+                break
+            folder.rmdir()
         os.close(self._file)
         self._file = None
 
@@ -65,8 +67,9 @@ class FolderLock:
             raise StoreError(
                 f"{self.folder}: is a file, and the output goes to a folder; give another with -o"
             )
+        missing = [self.folder, *(parent for parent in self.folder.parents if not parent.exists())]
         self.folder.mkdir(parents=True)
-        self._made_folder = True
+        self._made_folders = missing
 
     def _lock_current_file(self) -> int | None:
         """A held descriptor; None if the file was removed by another process meanwhile."""

@@ -46,7 +46,7 @@ Normalize = Literal["model", "scene"]
 PAGES_BYTES = 16 << 20
 BORDERS_BYTES = 16 << 20
 BLOCK_PX = 2048
-BLOCKS_PER_TRIM = 32
+BLOCKS_PER_TRIM = 8
 
 
 def segment_block(work: StageWork, block: Block) -> BlockAnswer:

@@ -32,7 +32,7 @@ from zarr.codecs import BytesCodec, GzipCodec, ShardingCodecIndexLocation
 
 from hiresseg.deflate import GZIP_LEVEL
 from hiresseg.durable import sync, write_durably
-from hiresseg.errors import RecipeError, StoreError
+from hiresseg.errors import StoreError
 from hiresseg.geometry import Block, Window
 from hiresseg.journal import Journal
 from hiresseg.lock import FolderLock
@@ -208,7 +208,7 @@ class RunStore:
         Raises:
             StoreError: naming what stands in the way.
         """
-        if self.exists():
+        if self.exists() and not self._is_foreign():
             return
         found = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
         inside = set()
@@ -228,9 +228,35 @@ class RunStore:
                 f"give another folder with -o, or --overwrite to replace them"
             )
 
+    def refuse_input(self, path: Path) -> None:
+        """Make sure that what a run reads is not among what it replaces.
+
+        Args:
+            path: the scene, or the model's folder.
+
+        Raises:
+            StoreError: if it is.
+        """
+        resolved, group = path.resolve(), self.group.resolve()
+        ours = [self.folder / name for name in OUTPUT_NAMES]
+        is_output = any(name.exists() and resolved.exists() and name.samefile(resolved) for name in ours)
+        if is_output or group in (resolved, *resolved.parents):
+            raise StoreError(
+                f"{path}: would be replaced by the output of the run in {self.folder}; "
+                f"give another folder with -o"
+            )
+
     def exists(self) -> bool:
         """Whether a run has been begun here."""
         return (self.group / "zarr.json").exists()
+
+    def _is_foreign(self) -> bool:
+        """Whether the group is somebody else's: sound, and says nothing of a run."""
+        try:
+            metadata = json.loads((self.group / "zarr.json").read_text())
+            return "zarr_format" in metadata and "hiresseg" not in metadata.get("attributes", {})
+        except (OSError, ValueError, AttributeError, TypeError):
+            return False
 
     def read_record(self) -> dict[str, Any]:
         """The record of the run that stands here.
@@ -257,7 +283,7 @@ class RunStore:
         """
         try:
             self._remove()
-            self.group.mkdir(parents=True)
+            self.group.mkdir(parents=True, exist_ok=True)
             for layout in layouts:
                 RunArray(self.group, layout).create()
                 write_durably(self.group / layout.name / "zarr.json", _read(self.group / layout.name))
@@ -277,7 +303,10 @@ class RunStore:
 
     def resume(self, layouts: Sequence[ArrayLayout]) -> None:
         """Go on with the run that stands here: away with what a killed process left half written."""
-        for partial in self.folder.rglob(".*.partial"):
+        for pattern in (f".{name}*.partial" for name in OUTPUT_NAMES):
+            for partial in self.folder.glob(pattern):
+                partial.unlink(missing_ok=True)
+        for partial in self.group.rglob(".*.partial"):
             partial.unlink(missing_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(exist_ok=True)
@@ -330,7 +359,13 @@ class RunStore:
             return
         (self.group / "zarr.json").unlink(missing_ok=True)
         sync(self.group)
-        shutil.rmtree(self.group)
+        for path in self.group.iterdir():
+            if path.name not in GROUP_NAMES and not path.name.startswith("."):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 OUTPUT_NAMES = frozenset({"labels.tif", "confidence.tif", "preview.png", "report.json"})
@@ -342,30 +377,3 @@ GROUP_NAMES = frozenset({"labels", "confidence", "stages", "journal", "thumbnail
 
 def _read(folder: Path) -> bytes:
     return (folder / "zarr.json").read_bytes()
-
-
-def compare_records(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
-    """The fields that differ, each as `name: there -> here`."""
-    differing = []
-    for key in sorted(set(ours) | set(theirs)):
-        here, there = ours.get(key), theirs.get(key)
-        if isinstance(here, Mapping) and isinstance(there, Mapping):
-            differing += compare_records(here, there, f"{path}{key}.")
-        elif here != there:
-            differing.append(f"{path}{key}: {there!r} there, {here!r} now")
-    return differing
-
-
-def refuse_other_record(folder: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Raise unless both records describe the same run.
-
-    Raises:
-        RecipeError: naming the fields that differ.
-    """
-    differing = compare_records(ours, theirs)
-    if differing:
-        listed = "\n  ".join(differing[:12])
-        raise RecipeError(
-            f"{folder}: holds a run that differs in\n  {listed}\n"
-            f"give another folder with -o, or --overwrite to start anew"
-        )

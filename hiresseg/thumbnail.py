@@ -16,6 +16,14 @@ THUMBNAIL_PX = 1600
 """Longest edge."""
 
 
+_IMAGE_NAME, _VALID_NAME = "thumbnail.npy", "thumbnail-valid.npy"
+
+
+def has_thumbnail(folder: Path) -> bool:
+    """Whether a thumbnail was begun in a run's group, and is still there."""
+    return (folder / _IMAGE_NAME).exists() and (folder / _VALID_NAME).exists()
+
+
 class Thumbnail:
     """Every `factor`-th pixel of the scene, kept in a file of the run so that a resumed run has all of it.
 
@@ -34,8 +42,8 @@ class Thumbnail:
             self.factor *= 2
         self.size = -(-size[0] // self.factor), -(-size[1] // self.factor)
         self.num_bands = 3 if num_bands >= 3 else 1
-        self._image = _open(folder / "thumbnail.npy", (self.num_bands, *self.size), dtype)
-        self._valid = _open(folder / "thumbnail-valid.npy", self.size, np.dtype(np.uint8))
+        self._image = _open(folder / _IMAGE_NAME, (self.num_bands, *self.size), dtype)
+        self._valid = _open(folder / _VALID_NAME, self.size, np.dtype(np.uint8))
 
     def sample(self, level: int, window: Window, pixels: ndarray, valid: ndarray | None) -> None:
         """Take what falls on the grid from freshly decoded pixels (C, h, w) of a level; safe from any thread.

@@ -1,7 +1,8 @@
 """What a TIFF's directories list, where GDAL does not tell.
 
 GDAL does not say whether a mask has overviews: where it has none, it calls every pixel of an overview valid.
-And it believes a header that announces more blocks than the file has bytes to list.
+It believes a header that announces more blocks than the file has bytes to list. And it can read map
+projections that it cannot write again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 _MAX_DIRECTORIES = 256
 _SUBFILE_TYPE, _WIDTH, _HEIGHT = 254, 256, 257
 _BLOCK_INDEX = (273, 279, 324, 325)
 """Offsets and sizes of strips and tiles."""
 _IS_MASK = 4
 _CODES = {3: "H", 4: "I", 16: "Q"}
+_PLACE = (33550, 33922, 34264, 34735, 34736, 34737)
+"""What places a TIFF on the map: pixel size, tie points, matrix; keys, their numbers, their text."""
+_PLACE_BYTES = {2: 1, 3: 2, 12: 8}
+"""Bytes of a value, by the types that these fields have: text, integers, doubles."""
+_MAX_PLACE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,36 @@ def is_index_cut_off(path: Path) -> bool:
         ends = [_end_of(dialect, field) for field in listed if field.kind in _CODES]
         return any(end > size for end in ends)
     return True
+
+
+def read_place_tags(path: Path) -> tuple[tuple[int, int, int, bytes], ...]:
+    """The fields that place a TIFF's first image on the map: code, type, number of values, values.
+
+    The values are little-endian, whatever the file is. There are none at all where one of them is damaged, or
+    longer than a megabyte.
+    """
+    for dialect, fields in _directories_of(path):
+        found = [(code, fields[code]) for code in _PLACE if code in fields]
+        with path.open("rb") as file:
+            values = [_read_values(file, dialect, field) for _, field in found]
+        tags = [(code, field.kind, field.count) for code, field in found]
+        return tuple((*tag, value) for tag, value in zip(tags, values, strict=True) if value and all(values))
+    return ()
+
+
+def _read_values(file: BinaryIO, dialect: _Dialect, field: _Field) -> bytes:
+    """The values of a field, little-endian; nothing if they cannot be had."""
+    width = _PLACE_BYTES.get(field.kind, 0)
+    num_bytes = field.count * width
+    raw = field.value[:num_bytes]
+    if num_bytes > len(field.value):
+        at = dialect.number(dialect.offset, field.value)
+        # asked before it is sought and read: a header announces any address and any size
+        if num_bytes > _MAX_PLACE_BYTES or at + num_bytes > os.fstat(file.fileno()).st_size:
+            return b""
+        file.seek(at)
+        raw = file.read(num_bytes)
+    return np.frombuffer(raw, f"{dialect.order}u{width}").astype(f"<u{width}").tobytes() if raw else b""
 
 
 def _end_of(dialect: _Dialect, field: _Field) -> int:

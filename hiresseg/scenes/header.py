@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from rasterio.io import DatasetReader
 
 from hiresseg.errors import SceneError
 from hiresseg.geometry import Gcp, Georef
-from hiresseg.scenes.directories import is_index_cut_off, reduced_mask_shapes
+from hiresseg.scenes.directories import is_index_cut_off, read_place_tags, reduced_mask_shapes
 from hiresseg.scenes.handles import Handles
 from hiresseg.scenes.validity import ValidityRule
 
@@ -77,7 +78,7 @@ def read_header(path: Path, handles: Handles, bands: Sequence[int] | None) -> He
             bands=chosen,
             band_names=_names_of(dataset, chosen),
             dtype=np.dtype(dataset.dtypes[chosen[0] - 1]),
-            georef=_georef_of(dataset),
+            georef=_georef_of(path, dataset),
             rule=rule,
             is_planar=_is_planar(dataset),
             stored=(_full(dataset), *_overviews(path, dataset, handles, rule)),
@@ -174,7 +175,8 @@ def _names_of(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[str, ...]
     return tuple(names[i - 1] or f"band_{i}" for i in bands)
 
 
-def _georef_of(dataset: DatasetReader) -> Georef:
+def _georef_of(path: Path, dataset: DatasetReader) -> Georef:
+    _refuse_place(path, dataset)
     points, points_crs = dataset.gcps
     crs = dataset.crs or points_crs
     return Georef(
@@ -183,7 +185,21 @@ def _georef_of(dataset: DatasetReader) -> Georef:
         gcps=tuple(Gcp(p.row, p.col, p.x, p.y, p.z or 0.0, p.id or "", p.info or "") for p in points),
         is_point=dataset.tags().get("AREA_OR_POINT") == "Point",
         metre_per_unit=_metre_per_unit(crs) if crs else None,
+        tags=read_place_tags(path),
     )
+
+
+def _refuse_place(path: Path, dataset: DatasetReader) -> None:
+    """No mask could say such a place, which would only show when all is computed."""
+    transform = tuple(dataset.transform)[:6]
+    if not all(map(math.isfinite, transform)):
+        raise SceneError(
+            f"{path}: its transform {transform} is not finite; give it another with `gdal_edit.py -a_ullr`, "
+            "or remove it with `gdal_edit.py -unsetgt`"
+        )
+    for point in dataset.gcps[0]:
+        if not all(map(math.isfinite, (point.row, point.col, point.x, point.y, point.z or 0.0))):
+            raise SceneError(f"{path}: {point} is not finite; give it other points with `gdal_edit.py -gcp`")
 
 
 def _wkt_of(crs: CRS) -> str:

@@ -1,14 +1,20 @@
 """What a GeoTIFF says about itself: place, colours, names, nodata.
 
 GDAL writes these fields into a file of one pixel in memory, and they are carried over byte by byte: that way
-place and map projection come out exactly as GDAL itself would have written them.
+they come out exactly as GDAL itself would have written them. Only the place of a scene that is a GeoTIFF is
+taken from its own fields: they can say map projections that GDAL reads and cannot write again.
 """
 
+from __future__ import annotations
+
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
+import numpy as np
+from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
@@ -16,12 +22,14 @@ from rasterio.io import DatasetReader, MemoryFile
 
 from hiresseg.geometry import Gcp, Georef
 from hiresseg.sinks.meaning import FILL, ClassMeaning, Meaning
-from hiresseg.sinks.tiff import Tag, read_tags
+from hiresseg.sinks.tiff import Tag, TiledLevel, pack_head, read_tags
 
 # size, codec, tiles: what differs from the file of one pixel
 _LAYOUT_CODES: Final = frozenset({254, 256, 257, 259, 273, 278, 279, 317, 322, 323, 324, 325})
 # what an overview repeats: bits, colours, samples, planes, colour table, sample format, nodata
 _OVERVIEW_CODES: Final = frozenset({258, 262, 277, 284, 320, 339, 42113})
+# pixel size, tie points, matrix
+_TRANSFORM_CODES: Final = frozenset({33550, 33922, 34264})
 _METADATA_CODE: Final = 42112
 
 # columns of GDAL's attribute table: name, type (0 integer, 2 text), use
@@ -60,22 +68,41 @@ def describe_raster(georef: Georef, meaning: Meaning) -> GeoTags:
     Raises:
         rasterio.errors.CRSError: if the WKT is not one.
     """
-    file, readback = _write_one_pixel(georef, meaning, shift=(0.0, 0.0))
+    tags, readback = _carry_place(georef, meaning) or _write_place(georef, meaning)
+    if isinstance(meaning, ClassMeaning):
+        tags[_METADATA_CODE] = _with_class_table(tags[_METADATA_CODE], meaning)
+    return GeoTags(
+        full=tuple(tags.values()),
+        overview=tuple(tag for code, tag in tags.items() if code in _OVERVIEW_CODES),
+        readback=readback,
+        losses=_list_losses(georef, readback),
+    )
+
+
+def _carry_place(georef: Georef, meaning: Meaning) -> tuple[dict[int, Tag], Readback] | None:
+    """The scene's own fields, if they read back as its place: what lies beside a file can overrule them."""
+    own = {tag[0]: Tag(*tag) for tag in georef.tags}
+    if not own:
+        return None
+    # a transform that lies beside the file goes with the projection that stands in it
+    rest = Georef() if own.keys() & _TRANSFORM_CODES else replace(georef, crs_wkt=None)
+    tags = _write_one_pixel(rest, meaning) | own
+    readback = _read_one_pixel(tags)
+    return None if _list_losses(georef, readback) else (tags, readback)
+
+
+def _write_place(georef: Georef, meaning: Meaning) -> tuple[dict[int, Tag], Readback]:
+    """The place as GDAL writes it."""
+    tags = _write_one_pixel(georef, meaning)
+    readback = _read_one_pixel(tags)
     if georef.gcps and readback.points:
         # GDAL 3.10 moves the points of a pixel-is-point file by a pixel on the way out and in
         first = georef.gcps[0]
         shift = readback.points[0][0] - first.row, readback.points[0][1] - first.col
         if any(shift):
-            file, readback = _write_one_pixel(georef, meaning, shift=shift)
-    tags = read_tags(file)
-    if isinstance(meaning, ClassMeaning):
-        tags[_METADATA_CODE] = _with_class_table(tags[_METADATA_CODE], meaning)
-    return GeoTags(
-        full=tuple(tag for code, tag in tags.items() if code not in _LAYOUT_CODES),
-        overview=tuple(tag for code, tag in tags.items() if code in _OVERVIEW_CODES),
-        readback=readback,
-        losses=_list_losses(georef, readback),
-    )
+            tags = _write_one_pixel(georef, meaning, shift=shift)
+            readback = _read_one_pixel(tags)
+    return tags, readback
 
 
 def read_georef(dataset: DatasetReader) -> Readback:
@@ -90,7 +117,9 @@ def read_georef(dataset: DatasetReader) -> Readback:
     )
 
 
-def _write_one_pixel(georef: Georef, meaning: Meaning, shift: tuple[float, float]) -> tuple[bytes, Readback]:
+def _write_one_pixel(
+    georef: Georef, meaning: Meaning, shift: tuple[float, float] = (0.0, 0.0)
+) -> dict[int, Tag]:
     place: dict[str, Any] = {"crs": CRS.from_wkt(georef.crs_wkt) if georef.crs_wkt else CRS()}
     if georef.transform is not None:
         place["transform"] = georef.transform
@@ -106,10 +135,18 @@ def _write_one_pixel(georef: Georef, meaning: Meaning, shift: tuple[float, float
                 if georef.is_point:
                     dataset.update_tags(AREA_OR_POINT="Point")
                 _write_meaning(dataset, meaning)
-            file = bytes(memory.getbuffer())
-        # under a new name, since GDAL keeps what the keys cannot say in a second file beside the first
+            tags = read_tags(bytes(memory.getbuffer()))
+    return {code: tag for code, tag in tags.items() if code not in _LAYOUT_CODES}
+
+
+def _read_one_pixel(tags: Mapping[int, Tag]) -> Readback:
+    level = TiledLevel(1, 1, np.zeros(1, np.uint32), tuple(tags.values()))
+    file = pack_head([level], tile_px=16, compression=8, is_big=False, offsets=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        # not the file that GDAL wrote, beside which it keeps in a second one what the keys cannot say
         with MemoryFile(file) as memory, memory.open(driver="GTiff") as dataset:
-            return file, read_georef(dataset)
+            return read_georef(dataset)
 
 
 def _to_rasterio(gcp: Gcp, shift: tuple[float, float]) -> GroundControlPoint:
@@ -156,11 +193,13 @@ def _list_losses(georef: Georef, readback: Readback) -> tuple[str, ...]:
         losses.append("GDAL sees an unnamed coordinate reference system where the scene has none")
     elif wanted and readback.crs_wkt is None:
         losses.append("the coordinate reference system cannot be said in GeoTIFF keys and is left out")
-    elif wanted and CRS.from_wkt(readback.crs_wkt) != wanted:
+    elif wanted and readback.crs_wkt != wanted.to_wkt():
         losses.append("the coordinate reference system is kept only as closely as GeoTIFF keys can say it")
-    if georef.transform is not None and tuple(georef.transform)[:6] != readback.transform:
+    if georef.is_point != readback.is_point:
+        losses.append("whether a pixel is a point or an area is not kept")
+    if tuple(georef.transform or Affine.identity())[:6] != readback.transform:
         losses.append("the transform reads back differently in its last digits")
-    if georef.transform is None and georef.gcps:
+    if georef.transform is None:
         if tuple((g.row, g.col, g.x, g.y, g.z) for g in georef.gcps) != readback.points:
             losses.append("control points read back differently in their last digits")
         if any(g.info or g.id != str(index) for index, g in enumerate(georef.gcps, start=1)):

@@ -48,7 +48,9 @@ DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic of the network.")]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Blocks at the same time, one thread each.", show_default="measured and chosen"),
+    typer.Option(
+        min=1, max=1024, help="Blocks at the same time, one thread each.", show_default="measured and chosen"
+    ),
 ]
 BlockOption = Annotated[
     int | None,
@@ -119,12 +121,15 @@ def plan(  # noqa: PLR0913 - as above
     request = _request(scene, model, bands, device, max_memory)
     request = replace(request, confidence=confidence, normalize=normalize, precision=precision)
     request = replace(request, workers=workers, block_px=block)
-    from hiresseg_pipelines.report import describe_plan
-    from hiresseg_pipelines.run import plan as plan_flow
+    from hiresseg_pipelines.stopping import exit_on_signals
 
-    prepared = plan_flow(request, lambda text: typer.echo(text, err=True))
-    typer.echo(describe_plan(prepared))
-    prepared.plan.check_memory(request.max_memory)
+    with exit_on_signals():
+        from hiresseg_pipelines.report import describe_plan
+        from hiresseg_pipelines.run import plan as plan_flow
+
+        prepared = plan_flow(request, lambda text: typer.echo(text, err=True))
+        typer.echo(describe_plan(prepared))
+        prepared.plan.check_memory(request.max_memory)
 
 
 @app.command()
@@ -134,9 +139,12 @@ def models(
     ] = None,
 ) -> None:
     """List the bundled models, or say what a model folder says about itself."""
-    from hiresseg_pipelines.catalogue import describe_models
+    from hiresseg_pipelines.stopping import exit_on_signals
 
-    typer.echo(describe_models(model))
+    with exit_on_signals():
+        from hiresseg_pipelines.catalogue import describe_models
+
+        typer.echo(describe_models(model))
 
 
 def main() -> None:

@@ -14,9 +14,10 @@ import rasterio
 from hiresseg.errors import StoreError
 from hiresseg.forward import ForwardSetting
 from hiresseg.models import Model
+from hiresseg.records import refuse_other_record
 from hiresseg.scenes import Scene
 from hiresseg.stages import Source, make_stages, normalisation, stage_layouts
-from hiresseg.store import OUTPUT_NAMES, RunStore, refuse_other_record
+from hiresseg.store import OUTPUT_NAMES, RunStore
 from hiresseg.work import Stage
 from hiresseg_pipelines.machine import deciding_machine
 from hiresseg_pipelines.request import RunRequest

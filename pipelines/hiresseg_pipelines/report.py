@@ -117,6 +117,9 @@ def describe_result(report: Mapping[str, Any], folder: Path) -> str:
         ", ".join(f"{row['name']} {row['share']:.1%}{areas[row['name']]}" for row in rows) + f", in {took}"
     ]
     lines += [f"  {folder / name}" for name in (*report["outputs"], "report.json")]
+    lines += [
+        f"  {name}: {loss}" for name, facts in report["outputs"].items() for loss in facts.get("losses", ())
+    ]
     return "\n".join(lines)
 
 

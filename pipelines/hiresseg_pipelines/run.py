@@ -7,12 +7,23 @@ import json
 import threading
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import psutil
+
 from hiresseg.durable import write_durably
-from hiresseg.forward import ForwardSetting, Freedom, available_cpus, calibrate, keep_freed_memory
+from hiresseg.forward import (
+    Calibration,
+    ForwardSetting,
+    Freedom,
+    available_cpus,
+    calibrate,
+    keep_freed_memory,
+    measure_tile_seconds,
+)
 from hiresseg.geometry import Block
 from hiresseg.models import Model, load_model
 from hiresseg.plan import plan_run
@@ -27,7 +38,7 @@ from hiresseg.stages import (
     stage_arrays,
 )
 from hiresseg.store import RunStore
-from hiresseg.thumbnail import Thumbnail
+from hiresseg.thumbnail import Thumbnail, has_thumbnail
 from hiresseg.warm import warm_kernels
 from hiresseg.work import Stage, StageWork, TileCounts
 from hiresseg_pipelines.estimate import estimate_run
@@ -96,6 +107,8 @@ def prepare(
     wanted = recorded or ForwardSetting(request.device, request.precision, workers)
     with say_if_slow(say, "compiling loops for this processor: a minute, once after an installation"):
         warm_kernels(model.spec, scene.dtype, wanted)
+    if request.max_memory is not None:
+        _refuse_early(request, scene, model, wanted)
     free: Freedom = "nothing" if recorded else "layout" if request.workers else "all"
     calibration = calibrate(model, wanted, free)
     setting, scratch = calibration.setting, RunStore(request.folder).scratch
@@ -105,6 +118,23 @@ def prepare(
     planned = plan_run(scene, stages, calibration, num_logits=num_logits, confidence=request.confidence)
     estimate = estimate_run(scene, request.bands, planned, setting.workers)
     return Prepared(request, source, stages, calibration, planned, estimate, pixel_area_m2(scene))
+
+
+def _refuse_early(request: RunRequest, scene: Scene, model: Model, wanted: ForwardSetting) -> None:
+    """Refuse by the forward of one worker what the calibration of all of them would take too much for."""
+    stages = make_stages(model.spec, scene, wanted.workers, request.block_px)
+
+    def check(forward_bytes: int) -> None:
+        untimed = Calibration(wanted, (0.0,) * len(stages), ())
+        num_logits = model.spec.num_logits
+        planned = plan_run(scene, stages, untimed, num_logits=num_logits, confidence=request.confidence)
+        others = {"forwards of the other workers": (wanted.workers - 1) * forward_bytes}
+        replace(planned, memory={**planned.memory, **others}).check_memory(request.max_memory)
+
+    check(0)
+    before = psutil.Process().memory_info().rss
+    measure_tile_seconds(model, replace(wanted, workers=1, threads=1, batch=1), -1, rounds=1)
+    check(max(0, psutil.Process().memory_info().rss - before))
 
 
 def plan(request: RunRequest, say: Say) -> Prepared:
@@ -130,6 +160,8 @@ def run(request: RunRequest, progress: RunProgress, should_stop: threading.Event
         # libraries leave some 300,000 objects behind that every full collection would walk through
         gc.freeze()
         check_stop(should_stop, "the first block")
+        store.refuse_input(Path(scene.uri))
+        store.refuse_input(Path(request.model))
         store.lock()
         store.refuse_foreign(overwrite=request.overwrite)
         finished = read_finished(request, store, scene, model)
@@ -155,7 +187,11 @@ def _load_fitting(request: RunRequest, scene: Scene) -> Model:
 
 def _run_prepared(prepared: Prepared, store: RunStore, watch: _Watch) -> dict[str, Any]:
     finished = store.finished_blocks()
+    # before any is computed again: they took their time
     earlier = last_facts(entry["process"] for entry in finished.values())
+    if finished and not has_thumbnail(store.group):
+        watch.progress.say("the picture for the preview was removed: all blocks are computed again")
+        finished = {}
     facts = RunFacts([TileCounts() for _ in prepared.stages], len(finished), earlier)
     for stage in prepared.stages:
         entries = {key[1:]: entry for key, entry in finished.items() if key[0] == stage.index}

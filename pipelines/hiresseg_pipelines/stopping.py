@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from hiresseg.errors import Interrupted
 
@@ -21,9 +22,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         if should_stop.is_set():
-            os.write(2, b"hiresseg: stopped at once; the same command goes on\n")
-            # threads in native code cannot be interrupted, and there is nothing to clean: the journal knows
-            os._exit(EXIT_CODE)
+            _end(b"hiresseg: stopped at once; the same command goes on\n")
         should_stop.set()
         os.write(2, b"\nhiresseg: finishing the blocks under way; once more to stop at once\n")
 
@@ -31,8 +30,29 @@ def stop_on_signals() -> Iterator[threading.Event]:
     try:
         yield should_stop
     finally:
+        # once asked to stop the process is ending, and another Ctrl-C must not end it otherwise
+        if not should_stop.is_set():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """The first signal ends the process: there is nothing to finish."""
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.signal(number, lambda *_: _end(b"")) for number in numbers}
+    try:
+        yield
+    finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end(message: bytes) -> NoReturn:
+    # a live display hides the cursor
+    os.write(2, (b"\x1b[?25h" if os.isatty(2) else b"") + message)
+    # threads in native code cannot be interrupted, and there is nothing to clean: the journal knows
+    os._exit(EXIT_CODE)
 
 
 def check_stop(should_stop: threading.Event, doing: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import signal
@@ -17,9 +16,9 @@ import zarr
 
 from hiresseg import shards
 from hiresseg import store as store_module
-from hiresseg.errors import RecipeError, StoreError
+from hiresseg.errors import StoreError
 from hiresseg.geometry import TileGrid, Window
-from hiresseg.store import ArrayLayout, RunStore, compare_records, refuse_other_record
+from hiresseg.store import ArrayLayout, RunStore
 
 SIZE = (1000, 700)
 GRID = TileGrid(64, 16, *SIZE)
@@ -229,6 +228,37 @@ def test_a_folder_of_other_files_is_refused(tmp_path, overwrite):
     assert (tmp_path / "run.zarr" / "precious").exists()
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_zarr_group_of_somebody_else_is_left_alone(tmp_path, overwrite):
+    zarr.open_group(str(tmp_path / "run.zarr"), mode="w").create_array("labels", shape=(4,), dtype="uint8")
+    with pytest.raises(StoreError, match=r"not of a run \(run.zarr/zarr.json\)"):
+        RunStore(tmp_path).refuse_foreign(overwrite=overwrite)
+
+
+def test_beginning_anew_removes_nothing_but_a_run(tmp_path):
+    store = RunStore(tmp_path)
+    store.create({}, LAYOUTS)
+    (store.group / "notes").mkdir()
+    (store.group / "notes" / "mine.txt").touch()
+    store.create({}, LAYOUTS)
+    assert (store.group / "notes" / "mine.txt").exists()
+
+
+def test_what_a_run_reads_is_not_what_it_replaces(tmp_path):
+    store = RunStore(tmp_path)
+    store.create({}, LAYOUTS)
+    scene = tmp_path / "labels.tif"
+    scene.touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "link.tif").symlink_to(scene)
+    for path in (scene, tmp_path / "other" / "link.tif", store.group / "labels", tmp_path / "run.zarr"):
+        with pytest.raises(StoreError, match=r"would be replaced .*; give another folder with -o"):
+            store.refuse_input(path)
+    (tmp_path / "scene.tif").touch()
+    for path in (tmp_path / "scene.tif", tmp_path, tmp_path / "preview.png"):
+        store.refuse_input(path)
+
+
 def test_outputs_without_a_run_are_replaced_on_request_only(tmp_path):
     for name in ("labels.tif", ".DS_Store"):
         (tmp_path / name).touch()
@@ -245,10 +275,12 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path, place):
 
 
 def test_a_lock_leaves_no_trace_where_nothing_was_made(tmp_path):
-    store = RunStore(tmp_path / "out")
-    store.lock()
-    store.close()
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "stood").mkdir()
+    for folder in (tmp_path / "out", tmp_path / "stood" / "a" / "b" / "out"):
+        store = RunStore(folder)
+        store.lock()
+        store.close()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "stood"]
 
 
 def test_no_run_is_begun_where_it_cannot_be_written(tmp_path, monkeypatch):
@@ -292,19 +324,6 @@ def test_a_record_that_is_not_ours_is_refused(tmp_path, content, message):
         RunStore(tmp_path).read_record()
 
 
-def test_records_are_compared_field_by_field(tmp_path):
-    ours = {"model": {"name": "a", "digest": "1"}, "scene": {"size": [1, 2]}, "tile": 3}
-    theirs = {"model": {"name": "a", "digest": "2"}, "scene": {"size": [1, 2]}, "trim": 4}
-    assert compare_records(ours, theirs) == [
-        "model.digest: '2' there, '1' now",
-        "tile: None there, 3 now",
-        "trim: 4 there, None now",
-    ]
-    refuse_other_record(tmp_path, ours, json.loads(json.dumps(ours)))
-    with pytest.raises(RecipeError, match=r"(?s)model.digest.*tile.*trim.*--overwrite"):
-        refuse_other_record(tmp_path, ours, theirs)
-
-
 @pytest.mark.parametrize("fails", ["shard", "journal"])
 def test_a_full_disk_is_said_and_the_run_goes_on_afterwards(store, blocks, monkeypatch, fails):
     labels = pixels()
@@ -346,10 +365,14 @@ def test_a_real_limit_on_file_size_is_said(store, blocks):
 
 def test_what_a_killed_process_left_half_written_is_removed(store, blocks):
     finish(store, blocks, pixels())
+    foreign = store.folder / ".important.partial"
+    foreign.touch()
+    (store.folder / ".labels.tif.partial").touch()
     halves = store.group / "labels" / "c" / "0" / ".1.4711.partial", store.scratch / "pages"
     for half in halves:
         half.write_bytes(b"half")
     again = RunStore(store.folder)
     again.resume(LAYOUTS)
     assert not any(half.exists() for half in halves)
+    assert {path.name for path in store.folder.iterdir()} - {"run.zarr", ".lock"} == {foreign.name}
     assert set(again.finished_blocks()) == keys(blocks)

@@ -146,6 +146,29 @@ def test_more_memory_than_allowed_is_refused_with_the_sum(hiresseg, toy_scene, t
         assert not out.exists()
 
 
+def test_more_workers_than_memory_allows_are_refused_before_they_work(
+    hiresseg, toy_scene, toy_model, out, monkeypatch
+):
+    def calibrate(*args):
+        raise AssertionError("the calibration of all workers has begun")
+
+    monkeypatch.setattr("hiresseg_pipelines.run.calibrate", calibrate)
+    refused = hiresseg("run", toy_scene, "-m", toy_model, "-o", out, "--workers", 900, "--max-memory", "4GiB")
+    assert_refused(refused, "--max-memory allows 4,096 MiB", "blocks under way, one for each of 900 workers")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_a_scene_among_the_outputs_is_not_replaced(hiresseg, toy_scene, toy_model, out, options):
+    out.mkdir()
+    scene = shutil.copy(toy_scene, out / "labels.tif")
+    before = Path(scene).read_bytes()
+    refused = hiresseg("run", scene, "-m", toy_model, "-o", out, *options)
+    assert_refused(refused, str(scene), "would be replaced", "give another folder with -o")
+    assert Path(scene).read_bytes() == before
+    assert [path.name for path in out.iterdir()] == ["labels.tif"]
+
+
 def test_an_output_folder_that_is_not_ours_is_left_alone(hiresseg, toy_scene, toy_model, tmp_path, finished):
     file = tmp_path / "file"
     file.write_text("mine")

@@ -206,6 +206,12 @@ def test_a_finished_run_is_not_done_again_but_lost_outputs_are_written(typed_in_
     assert second["bytes_decoded"] == 0
     assert report["begun_at"] == first["begun_at"] == read_report(finished)["begun_at"]
     assert_same_result(out, finished)
+    # without the picture that was sampled with the blocks there is no preview
+    (out / "preview.png").unlink()
+    (out / "run.zarr" / "thumbnail.npy").unlink()
+    typed = typed_in_fork(*command)
+    assert "all blocks are computed again" in typed.err
+    assert_same_result(out, finished)
 
 
 def test_overwrite_starts_anew_with_other_parameters(typed_in_fork, command, out, finished):

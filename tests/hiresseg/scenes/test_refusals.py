@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from hiresseg.errors import SceneError
@@ -140,6 +141,16 @@ def test_refuses_a_list_of_blocks_beyond_the_end_of_the_file(make_raster):
     forge(path, {273: len(whole) - 100}, offsets=True)
     with pytest.raises(SceneError, match="end before the list of its blocks"):
         open_scene(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_refuses_a_place_that_no_mask_could_say(make_raster, value):
+    transform = rasterio.Affine(2, 0, value, 0, -2, 9)
+    with pytest.raises(SceneError, match=rf"scene.tif: its transform .* {value}, .*gdal_edit.py -unsetgt"):
+        open_scene(make_raster(noise((1, 9, 9)), crs=UTM["crs"], transform=transform))
+    points = [GroundControlPoint(row, col, 10.0 + col, value, 0.0) for row in (0, 9) for col in (0, 9)]
+    with pytest.raises(SceneError, match=rf"points.tif: .*{value}.*gdal_edit.py -gcp"):
+        open_scene(make_raster(noise((1, 9, 9)), name="points.tif", crs=UTM["crs"], gcps=points))
 
 
 def test_a_huge_sparse_scene_costs_nothing(tmp_path):
