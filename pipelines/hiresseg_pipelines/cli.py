@@ -147,6 +147,17 @@ def models(
         typer.echo(describe_models(model))
 
 
+@app.command()
+def verify(run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that a run wrote.")]) -> None:
+    """Prove that a finished run is whole: every pixel written by one block, unharmed, also in its outputs."""
+    from hiresseg_pipelines.stopping import exit_on_signals
+
+    with exit_on_signals():
+        from hiresseg_pipelines.verify import verify as verify_flow
+
+        typer.echo(verify_flow(run))
+
+
 def main() -> None:
     """Run the command; a refusal is one message on stderr and exit code 2."""
     # the library of errors is small; torch is not imported by it
