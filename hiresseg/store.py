@@ -38,7 +38,7 @@ from hiresseg.journal import Journal
 from hiresseg.lock import FolderLock
 from hiresseg.shards import decode_chunk, encode_shard, read_index
 
-FORMAT = 1
+FORMAT = 2
 NODATA = 255
 """Label of a pixel that has no data."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hiresseg.scenes.area import label_areas_m2, pixel_area_m2, why_area_unknown
 from hiresseg.scenes.pages import Pages
-from hiresseg.scenes.raster import RasterScene, pixel_area_m2
+from hiresseg.scenes.raster import RasterScene
 from hiresseg.scenes.scene import Pixels, Scene, Valid
 from hiresseg.scenes.statistics import band_statistics
 
@@ -17,8 +18,10 @@ __all__ = [
     "Scene",
     "Valid",
     "band_statistics",
+    "label_areas_m2",
     "open_scene",
     "pixel_area_m2",
+    "why_area_unknown",
 ]
 
 

@@ -12,6 +12,11 @@ from hiresseg.scenes.files import sidecars_of
 
 _PIECE_BYTES = 64 << 10
 _NUM_PIECES = 34
+DIGEST_OF = (
+    f"size, head, tail and pieces evenly between, {_NUM_PIECES} of {_PIECE_BYTES >> 10} KiB in all: "
+    f"not every byte of a file larger than these"
+)
+"""What the digests of `fingerprint_file` are of."""
 
 
 def fingerprint_file(path: Path) -> dict[str, Any]:

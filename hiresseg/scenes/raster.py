@@ -15,7 +15,6 @@ from rasterio.windows import Window as GdalWindow
 
 from hiresseg.errors import SceneError
 from hiresseg.geometry import Window
-from hiresseg.scenes.area import pixel_area_m2
 from hiresseg.scenes.block_means import BlockMeans
 from hiresseg.scenes.files import driver_of, local_file, refuse_disguised_sidecars
 from hiresseg.scenes.fingerprint import fingerprint_file
@@ -23,8 +22,6 @@ from hiresseg.scenes.handles import Handles
 from hiresseg.scenes.header import Stored, read_header
 from hiresseg.scenes.scene import Pixels, Valid
 from hiresseg.scenes.validity import merge_validity
-
-__all__ = ["RasterScene", "pixel_area_m2"]
 
 PIECE_BYTES = 16 << 20
 """What a coarse level is made from at a time, where the file has no overview of it."""

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import Any, cast
 
 import rasterio
-import torch
 
 from hiresseg.errors import StoreError
 from hiresseg.forward import ForwardSetting
@@ -20,6 +19,7 @@ from hiresseg.scenes import Scene
 from hiresseg.stages import Source, make_stages, normalisation, stage_layouts
 from hiresseg.store import OUTPUT_NAMES, RunStore
 from hiresseg.work import Stage
+from hiresseg_pipelines.machine import deciding_machine
 from hiresseg_pipelines.request import RunRequest
 
 
@@ -42,18 +42,10 @@ def make_record(request: RunRequest, source: Source, stages: Sequence[Stage]) ->
         "normalisation": {"from": request.normalize, "mean": source.mean, "std": source.std},
         "confidence": request.confidence,
         "versions": versions(),
-        "machine": _machine(source.setting.device),
+        "machine": deciding_machine(source.setting.device),
     }
     # as it will be read back
     return cast("dict[str, Any]", json.loads(json.dumps(record)))
-
-
-def _machine(device: str) -> dict[str, str]:
-    """What of the machine decides bits: the instructions that sums are made with."""
-    machine = {"architecture": platform.machine(), "instructions": torch.backends.cpu.get_cpu_capability()}
-    if device != "cpu":
-        machine["device"] = torch.cuda.get_device_name(device)
-    return machine
 
 
 def recorded_setting(request: RunRequest, store: RunStore) -> ForwardSetting | None:

@@ -27,7 +27,7 @@ from hiresseg.forward import (
 from hiresseg.geometry import Block
 from hiresseg.models import Model, load_model
 from hiresseg.plan import plan_run
-from hiresseg.scenes import Scene, open_scene
+from hiresseg.scenes import Scene, label_areas_m2, open_scene, pixel_area_m2
 from hiresseg.stages import (
     Source,
     check_scene,
@@ -49,7 +49,7 @@ from hiresseg_pipelines.report import Prepared, RunFacts, describe_plan, make_re
 from hiresseg_pipelines.request import RunRequest
 from hiresseg_pipelines.schedulers import Scheduler, ThreadScheduler
 from hiresseg_pipelines.stopping import check_stop
-from hiresseg_pipelines.timings import Timings
+from hiresseg_pipelines.timings import Timings, last_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ class _StageTask:
     work: StageWork
     stage: Stage
     store: RunStore
+    scene: Scene
+    timings: Timings
 
     def announce(self, block: Block) -> None:
         """From here on, later blocks wait for this one's strips rather than compute its tiles again."""
@@ -77,7 +79,12 @@ class _StageTask:
         """Compute a block, write it, and return its entry in the journal."""
         answer = segment_block(self.work, block)
         pixels = {str(label): int(count) for label, count in enumerate(answer.pixels) if count}
-        entry = {"tiles": asdict(answer.tiles), "pixels": pixels}
+        entry: dict[str, Any] = {"tiles": asdict(answer.tiles), "pixels": pixels}
+        if self.stage.is_last:
+            # the last stage works on the grid of the scene
+            areas = label_areas_m2(self.scene.georef, block.window, answer.labels, answer.pixels)
+            entry["areas_m2"] = {str(label): area for label, area in areas.items()}
+        entry["process"] = asdict(self.timings.so_far(self.scene.bytes_decoded))
         self.store.finish_block(self.stage.index, block, stage_arrays(self.stage, answer), entry)
         return entry
 
@@ -110,7 +117,7 @@ def prepare(
     num_logits = model.spec.num_logits
     planned = plan_run(scene, stages, calibration, num_logits=num_logits, confidence=request.confidence)
     estimate = estimate_run(scene, request.bands, planned, setting.workers)
-    return Prepared(source, stages, calibration, planned, estimate)
+    return Prepared(request, source, stages, calibration, planned, estimate, pixel_area_m2(scene))
 
 
 def _refuse_early(request: RunRequest, scene: Scene, model: Model, wanted: ForwardSetting) -> None:
@@ -183,7 +190,8 @@ def _run_prepared(prepared: Prepared, store: RunStore, watch: _Watch) -> dict[st
     if finished and not has_thumbnail(store.group):
         watch.progress.say("the picture for the preview was removed: all blocks are computed again")
         finished = {}
-    facts = RunFacts([TileCounts() for _ in prepared.stages], len(finished))
+    earlier = last_facts(entry["process"] for entry in finished.values())
+    facts = RunFacts([TileCounts() for _ in prepared.stages], len(finished), earlier)
     for stage in prepared.stages:
         entries = {key[1:]: entry for key, entry in finished.items() if key[0] == stage.index}
         for entry in entries.values():
@@ -213,7 +221,7 @@ def _run_stage(
         total = stage.grid.rows * stage.grid.cols
         left = sum(1 for block in pending for _ in stage.grid.tiles_of(block))
         watch.progress.begin(f"stage {stage.index + 1} of {len(stages)}", total, total - left)
-        task = _StageTask(work, stage, store)
+        task = _StageTask(work, stage, store, scene, watch.timings)
         with closing(scheduler.map(task, pending, watch.should_stop)) as entries:
             for entry in entries:
                 _count(facts, stage, entry)
@@ -226,3 +234,5 @@ def _count(facts: RunFacts, stage: Stage, entry: Mapping[str, Any]) -> None:
     if stage.is_last:
         for label, count in entry["pixels"].items():
             facts.pixels[int(label)] = facts.pixels.get(int(label), 0) + count
+        for label, area in entry["areas_m2"].items():
+            facts.areas_m2.setdefault(int(label), []).append(area)

@@ -30,7 +30,9 @@ class Typed:
     err: str
 
 
-def save_toy_model(folder: Path, *, scale: float = 1.0, seed: int = 3) -> Path:
+def save_toy_model(
+    folder: Path, *, scale: float = 1.0, seed: int = 3, pixel_size_m: tuple[float, float] | None = None
+) -> Path:
     """A real network of a few hundred weights, tiles of 256 px; a huge `scale` of its weights makes NaN."""
     torch.manual_seed(seed)
     network = CoarseNet(widths=(2, 4)).eval()
@@ -45,6 +47,7 @@ def save_toy_model(folder: Path, *, scale: float = 1.0, seed: int = 3) -> Path:
         mean=(120.0, 110.0, 100.0),
         std=(50.0, 50.0, 50.0),
         stages=(StageSpec(0, 256, 32, 8),),
+        pixel_size_m=pixel_size_m,
         licence="Apache-2.0",
         scores={"val_iou": 0.25},
     )

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,7 +24,7 @@ from hiresseg_pipelines.progress import RunProgress, human_seconds
 from hiresseg_pipelines.report import human_bytes
 from hiresseg_pipelines.request import RunRequest, parse_bands, parse_bytes
 
-from .conftest import read_report, write_scene
+from .conftest import read_report, save_toy_model, write_scene
 
 
 def test_a_run_leaves_what_was_promised(finished, toy_scene):
@@ -55,6 +57,23 @@ def test_the_report_says_what_ran_and_what_it_took(finished, toy_scene):
     assert len(report["scene"]["files"][0]["blake2b"]) == 32
     assert len(report["model"]["digest"]) == 64
     assert {"hiresseg", "torch", "rasterio", "gdal", "python"} <= set(report["versions"])
+    assert "not every byte" in report["scene"]["digest_of"]
+    assert report["parameters"] == {
+        "bands": None,
+        "normalize": "model",
+        "confidence": True,
+        "refine_above": 0.5,
+        "block_px": None,
+        "precision": "fp32",
+        "device": "cpu",
+        "workers": 2,
+        "max_memory_bytes": None,
+    }
+    assert report["machine"]["processor"]
+    assert report["machine"]["cores"] >= 1
+    begun, ended = (datetime.fromisoformat(report[name]) for name in ("begun_at", "finished_at"))
+    assert begun.tzinfo == ended.tzinfo == UTC
+    assert timedelta(0) < ended - begun < timedelta(minutes=30)
     assert {"open", "calibrate", "stage 1", "export"} <= set(report["seconds"])
     assert min(report["seconds"].values()) >= 0
     assert report["scene"]["read_amplification"] <= 1.05
@@ -96,16 +115,58 @@ def test_outputs_go_beside_the_scene_and_are_named_at_the_end(hiresseg, tmp_path
     assert read_report(folder)["stages"][0]["tiles_run"] == 1
 
 
-def test_a_scene_without_a_place_has_no_areas(hiresseg, tmp_path, toy_model):
+def test_a_scene_without_a_place_has_no_areas_and_no_warning(hiresseg, tmp_path):
     scene = tmp_path / "plain.tif"
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):  # noqa: SIM117 - warns as it is opened
         with rasterio.open(scene, "w", driver="GTiff", width=1, height=1, count=3, dtype="uint8") as dataset:
             dataset.write(np.full((3, 1, 1), 7, np.uint8))
-    assert hiresseg("run", scene, "-m", toy_model, "--workers", 1).code == 0
+    model = save_toy_model(tmp_path / "m", pixel_size_m=(0.1, 0.3))
+    assert hiresseg("run", scene, "-m", model, "--workers", 1).code == 0
     report = read_report(tmp_path / "plain.tif.hiresseg")
     assert report["pixel_area_m2"] is None
+    assert report["warnings"] == []
+    assert report["area_unknown"] == "there is no coordinate reference system"
     assert {row["area_m2"] for row in report["classes"]} == {None}
     assert sum(row["pixels"] for row in report["classes"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("trained_m", "edge", "warned"),
+    [
+        ((0.1, 0.3), 0.5, False),
+        ((0.1, 0.3), 0.7, True),
+        ((1.5, 4.0), 0.8, False),
+        ((1.5, 4.0), 0.7, True),
+        (None, 30.0, False),
+    ],
+)
+def test_pixels_far_from_those_of_the_training_are_warned_of(hiresseg, tmp_path, trained_m, edge, warned):
+    model = save_toy_model(tmp_path / "m", pixel_size_m=trained_m)
+    scene = write_scene(tmp_path / "scene.tif", 70, 90)
+    with rasterio.open(scene, "r+") as dataset:
+        dataset.transform = Affine(edge, 0.0, 500_000.0, 0.0, -edge, 3_000_000.0)
+    planned = hiresseg("plan", scene, "-m", model, "--workers", 1)
+    ran = hiresseg("run", scene, "-m", model, "--workers", 1)
+    assert (planned.code, ran.code) == (0, 0)
+    report = read_report(tmp_path / "scene.tif.hiresseg")
+    assert report["scene"]["pixel_size_m"] == pytest.approx(edge, rel=1e-3)
+    assert len(report["warnings"]) == warned
+    for said in (planned.out, ran.err):
+        assert ("warning: " in said) == warned
+        for warning in report["warnings"]:
+            assert warning in said
+            assert f"{edge:.3g} m wide" in said
+            assert f"{trained_m[0]:g} to {trained_m[1]:g} m" in said
+
+
+def test_areas_of_the_world_add_up_to_the_earth(hiresseg, tmp_path, toy_model):
+    scene = write_scene(tmp_path / "world.tif", 450, 900)
+    with rasterio.open(scene, "r+") as dataset:
+        dataset.crs, dataset.transform = "EPSG:4326", Affine(0.4, 0.0, -180.0, 0.0, -0.4, 90.0)
+    assert hiresseg("run", scene, "-m", toy_model, "--workers", 1, "--block", 448).code == 0
+    report = read_report(tmp_path / "world.tif.hiresseg")
+    assert sum(row["area_m2"] for row in report["classes"]) == pytest.approx(5.1007e14, rel=1e-3)
+    assert report["area_unknown"] is None
 
 
 def test_bands_are_read_in_the_order_that_was_asked_for(hiresseg, tmp_path, toy_model):

@@ -35,9 +35,26 @@ def assert_same_result(out, finished) -> None:
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in finished.iterdir())
     ours, theirs = read_report(out), read_report(finished)
     assert ours["classes"] == theirs["classes"]
+    assert_adds_up(ours)
     # every tile was looked at once for each pixel that it feeds, and again only beside a kill
     for stage, reference in zip(ours["stages"], theirs["stages"], strict=True):
         assert stage["tiles_run"] - stage["tiles_run_again"] == reference["tiles_run"]
+
+
+def assert_adds_up(report) -> None:
+    """What is told of the run is what its processes took; all of the scene was decoded by them."""
+    processes = report["processes"]
+    for clock in ("seconds", "cpu_seconds"):
+        for phase, taken in report[clock].items():
+            assert taken == pytest.approx(sum(process[clock].get(phase, 0) for process in processes)), phase
+    decoded = sum(process["bytes_decoded"] for process in processes)
+    assert report["scene"]["bytes_decoded"] == decoded >= report["scene"]["bytes"]
+    assert report["scene"]["read_amplification"] == decoded / report["scene"]["bytes"]
+    assert report["memory"]["peak_bytes"] == max(process["peak_bytes"] for process in processes)
+    begun = [process["begun_at"] for process in processes]
+    assert begun == sorted(set(begun))
+    assert report["begun_at"] == begun[0]
+    assert report["finished_at"] > begun[-1]
 
 
 def test_killed_at_every_named_point_in_a_row_the_same_command_ends_in_the_same_bytes(
@@ -72,7 +89,12 @@ def test_killed_at_every_named_point_in_a_row_the_same_command_ends_in_the_same_
             done = journal_lines(out)
     typed = typed_in_fork(*command)
     assert typed.code == 0, typed
-    assert read_report(out)["blocks_resumed"] == 12
+    report = read_report(out)
+    assert report["blocks_resumed"] == 12
+    # at least three of those that were killed had finished a block, and the last one had none left to do
+    assert len(report["processes"]) >= 4
+    assert "stage 1" not in report["processes"][-1]["seconds"]
+    assert report["seconds"]["stage 1"] > 0
     assert_same_result(out, finished)
 
 
@@ -178,7 +200,11 @@ def test_a_finished_run_is_not_done_again_but_lost_outputs_are_written(typed_in_
     assert (out / "labels.tif").stat().st_mtime_ns == stamp
     (out / "confidence.tif").unlink()
     assert typed_in_fork(*command).code == 0
-    assert read_report(out)["blocks_resumed"] == 12
+    report = read_report(out)
+    assert report["blocks_resumed"] == 12
+    first, second = report["processes"]
+    assert second["bytes_decoded"] == 0
+    assert report["begun_at"] == first["begun_at"] == read_report(finished)["begun_at"]
     assert_same_result(out, finished)
     # without the picture that was sampled with the blocks there is no preview
     (out / "preview.png").unlink()
