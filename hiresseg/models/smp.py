@@ -15,17 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hiresseg.errors import ModelError
-from hiresseg.models.checks import check_choice, check_integer, check_list, check_object, check_text
-from hiresseg.models.config import (
-    FORMAT,
-    OPTIONAL_STAGE_KEYS,
-    SPEC_KEYS,
-    STAGE_KEYS,
-    VERSION,
-    ModelConfig,
-    NetworkConfig,
-    parse_config,
-)
+from hiresseg.models.checks import check_choice, check_integer, check_object, check_text
+from hiresseg.models.config import SPEC_KEYS, ModelConfig, NetworkConfig, parse_short_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +43,6 @@ _TIMM_ARGUMENTS = frozenset({"dynamic_img_size", "img_size", "output_stride", "d
 _FORMER_ARGUMENTS = frozenset({"decoder_use_batchnorm", "psp_use_batchnorm"})
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-_STAGE: Mapping[str, object] = {"level": 0, "tile_px": 512, "overlap_px": 64, "trim_px": 8}
 
 
 def build_smp(config: NetworkConfig, name: str) -> nn.Module:
@@ -115,16 +105,11 @@ def config_of_pretrained(
     }
     num_bands = check_integer(arguments.get("in_channels", 3), f"{name}: in_channels", 1, 1024)
     num_logits = check_integer(arguments.get("classes", 1), f"{name}: classes", 1, 254)
-    network: object = {"library": "smp", "name": architecture, "arguments": arguments}
+    network = {"library": "smp", "name": architecture, "arguments": arguments}
     check_object(dict(overrides), f"{folder}/hiresseg.json", frozenset(), SPEC_KEYS)
     activation = _activation(document.get("activation"), num_logits, name)
     full = {**_defaults(folder, num_bands, num_logits, activation), **overrides}
-    (entry,) = check_list(full["stages"], f"{folder}/hiresseg.json: stages", 1, 1)
-    stage = check_object(
-        entry, f"{folder}/hiresseg.json: stages[0]", frozenset(), STAGE_KEYS | OPTIONAL_STAGE_KEYS
-    )
-    full["stages"] = [{**_STAGE, **stage, "network": network}]
-    config = parse_config(full, f"{name} with hiresseg.json" if overrides else name)
+    config = parse_short_config(full, f"{name} with hiresseg.json" if overrides else name, network)
     return replace(config, key_prefixes=("",))
 
 
@@ -141,15 +126,12 @@ def _defaults(folder: str, num_bands: int, num_logits: int, activation: Activati
     if activation == "sigmoid" and num_logits > 1:
         names = ["background", *names]
     return {
-        "format": FORMAT,
-        "version": VERSION,
         "name": folder,
         "bands": ["red", "green", "blue"] if is_rgb else [f"band_{i + 1}" for i in range(num_bands)],
         "classes": [{"name": name, "color": _color(i)} for i, name in enumerate(names)],
         "activation": activation,
         "mean": [255 * m for m in _IMAGENET_MEAN] if is_rgb else [127.5] * num_bands,
         "std": [255 * s for s in _IMAGENET_STD] if is_rgb else [127.5] * num_bands,
-        "stages": [dict(_STAGE)],
     }
 
 

@@ -34,7 +34,10 @@ app = typer.Typer(
 
 SceneArgument = Annotated[str, typer.Argument(help="The image: a GeoTIFF of any size.", show_default=False)]
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="A bundled model's name, or a model folder.", show_default=False)
+    str,
+    typer.Option(
+        "--model", "-m", help="A bundled model, a model folder, or a .pt2 or .onnx file.", show_default=False
+    ),
 ]
 BandsOption = Annotated[
     str | None, typer.Option(help="Bands to read, from 1, in the model's order: 4,3,2.", show_default=False)
