@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hiresseg.models.config import NetworkConfig
-from hiresseg.models.folder import bundled_names, digest_folder, find_model, read_config
+from hiresseg.models.folder import bundled_names, digest_folder, find_model, is_function_name, read_config
 from hiresseg.models.spec import ClassInfo, Model, ModelSpec, Segmenter, StageSpec
 
 if TYPE_CHECKING:
@@ -41,11 +41,14 @@ def describe_model(name_or_path: str | Path) -> ModelSpec:
 
     Args:
         name_or_path: a bundled model's name, a model folder, a folder written by the save_pretrained of
-            segmentation-models-pytorch, or an exported network (.pt2, .onnx) with a config.json beside it.
+            segmentation-models-pytorch, an exported network (.pt2, .onnx) with a config.json beside it, or
+            "module:function", which is built to be described.
 
     Raises:
         ModelError: if there is no such model or its configuration is not as it should be.
     """
+    if is_function_name(name_or_path):
+        return load_model(name_or_path).spec
     folder, named = find_model(name_or_path)
     config = read_config(folder, named)
     return replace(config.spec, digest=digest_folder(folder, config))
@@ -54,8 +57,8 @@ def describe_model(name_or_path: str | Path) -> ModelSpec:
 def load_model(name_or_path: str | Path, *, device: str = "cpu") -> Model:
     """The model with its weights, in eval mode and single precision, ready to segment.
 
-    Nothing is downloaded. Nothing is unpickled and no code of the model's is run, but where the file named is
-    a .pt2: torch.export files can hold any code, and so are opened only by their own name.
+    Nothing is downloaded. Nothing is unpickled and no code of the model's is run, but where a .pt2 file itself
+    or a Python function is named: torch.export files can hold any code, and are opened only by their name.
 
     Args:
         name_or_path: as for `describe_model`. A text that names a bundled model means that one; write
@@ -66,6 +69,10 @@ def load_model(name_or_path: str | Path, *, device: str = "cpu") -> Model:
         ModelError: if there is no such model, or configuration, networks and weights contradict each other.
         ResourceError: if there is no such device.
     """
+    if is_function_name(name_or_path):
+        from hiresseg.models.python import build_model
+
+        return build_model(str(name_or_path), device)
     from hiresseg.models.package import load_package
 
     return load_package(name_or_path, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import zipfile
 from pathlib import Path
@@ -70,6 +71,11 @@ def find_model(name_or_path: str | Path) -> tuple[Path, str | None]:
         _refuse_torchscript(path)
         return path.parent.resolve(), path.name
     return _find_folder(name_or_path), None
+
+
+def is_function_name(name: object) -> bool:
+    """Whether a name is a text of the form `module:function`, which Python code is found by."""
+    return isinstance(name, str) and bool(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name))
 
 
 def _find_folder(name_or_folder: str | Path) -> Path:

@@ -36,7 +36,10 @@ SceneArgument = Annotated[str, typer.Argument(help="The image: a GeoTIFF of any 
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A bundled model, a model folder, or a .pt2 or .onnx file.", show_default=False
+        "--model",
+        "-m",
+        help="A bundled model, a folder, a .pt2 or .onnx file, or my_module:build.",
+        show_default=False,
     ),
 ]
 BandsOption = Annotated[
