@@ -57,8 +57,8 @@ def describe_model(name_or_path: str | Path) -> ModelSpec:
 def load_model(name_or_path: str | Path, *, device: str = "cpu") -> Model:
     """The model with its weights, in eval mode and single precision, ready to segment.
 
-    Nothing is downloaded. Nothing is unpickled and no code of the model's is run, but where a .pt2 file itself
-    or a Python function is named: torch.export files can hold any code, and are opened only by their name.
+    Nothing is downloaded. Nothing is unpickled and no code of the model's is run, but where a .pt2 file or a
+    Python function is named: a torch.export file can hold any code, and so is opened only by its own name.
 
     Args:
         name_or_path: as for `describe_model`. A text that names a bundled model means that one; write

@@ -37,8 +37,8 @@ TEMPLATE = """\
 _BUNDLED = Path(__file__).parent / "bundled"
 _PICKLES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"})
 _PICKLE_REMEDY = (
-    "opening such a file can run any code; where you trust it, open it yourself and write a model folder "
-    "with hiresseg.models.save_model or with the network's own save_pretrained"
+    "opening such a file can run any code; where you trust it, import its tensors with hiresseg "
+    "import-model, or write a model folder with hiresseg.models.save_model"
 )
 _TORCHSCRIPT_REMEDY = """it is TorchScript, which PyTorch has given up; make an ONNX file of it:
   python -c "import torch; torch.onnx.export(torch.jit.load('{file}').eval(), \
@@ -68,7 +68,7 @@ def find_model(name_or_path: str | Path) -> tuple[Path, str | None]:
         return _BUNDLED / name_or_path, None
     path = Path(name_or_path)
     if path.suffix.lower() in FILE_SUFFIXES.values() and os.path.isfile(path):  # noqa: PTH113 - it never raises
-        _refuse_torchscript(path)
+        refuse_torchscript(path)
         return path.parent.resolve(), path.name
     return _find_folder(name_or_path), None
 
@@ -90,7 +90,7 @@ def _find_folder(name_or_folder: str | Path) -> Path:
             f"{str(folder)!r:.200} cannot be looked at ({error.strerror}); check the path"
         ) from error
     if is_file:
-        _refuse_torchscript(folder)
+        refuse_torchscript(folder)
     if folder.suffix.lower() in _PICKLES:
         raise ModelError(f"{folder} is not taken as a model: {_PICKLE_REMEDY}")
     if is_file:
@@ -230,7 +230,12 @@ def _inside(folder: Path, name: str) -> Path:
     return target
 
 
-def _refuse_torchscript(path: Path) -> None:
+def refuse_torchscript(path: Path) -> None:
+    """Refuse a file that torch.jit.save wrote.
+
+    Raises:
+        ModelError: with the command that makes an ONNX file of it.
+    """
     if not os.path.isfile(path) or not zipfile.is_zipfile(path):  # noqa: PTH113 - it never raises
         return
     try:

@@ -54,7 +54,7 @@ def load_package(name_or_path: str | Path, device: str) -> Model:
     stages = range(len(config.networks))
     from_files = [stage for stage in stages if config.networks[stage].library in FILE_SUFFIXES]
     files = {stage: _find_network(folder, config, stage, named) for stage in from_files}
-    plans = {stage: _plan_network(config, stage) for stage in stages if stage not in files}
+    plans = {stage: _plan_shapes(config, stage) for stage in stages if stage not in files}
     segmenters = _load_weights(weights_file(folder), config, plans, target) if plans else {}
     for stage, path in files.items():
         segmenters[stage] = _load_file(path, config, stage, target)
@@ -120,7 +120,7 @@ def save_package(
     for stage, network in enumerate(networks):
         state = {config.key_prefixes[stage] + key: value for key, value in network.state_dict().items()}
         _check_shapes(
-            _plan_network(config, stage),
+            _plan_shapes(config, stage),
             {key: tuple(value.shape) for key, value in state.items()},
             "the network",
         )
@@ -143,13 +143,21 @@ class _SizesOnCpu(TorchFunctionMode):
         return func(*args, **keywords)
 
 
-def _plan_network(config: ModelConfig, stage: int) -> dict[str, tuple[int, ...]]:
-    """Key and shape of every weight of a stage, from a network without memory that has seen a tile."""
+def _plan_shapes(config: ModelConfig, stage: int) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in plan_network(config, stage).items()}
+
+
+def plan_network(config: ModelConfig, stage: int) -> dict[str, Tensor]:
+    """Every weight of a stage by its key in the file, from a network without memory that has seen a tile.
+
+    Raises:
+        ModelError: if the network cannot be built, or does not take the tiles of its stage.
+    """
     with torch.device("meta"), _SizesOnCpu(), torch.no_grad():
         network = build_network(config.networks[stage], f"stages[{stage}].network")
         check_tile(as_segmenter(network, config, stage), config.spec, stage)
     prefix = config.key_prefixes[stage]
-    return {prefix + key: tuple(value.shape) for key, value in network.state_dict().items()}
+    return {prefix + key: value for key, value in network.state_dict().items()}
 
 
 def check_tile(segmenter: Segmenter, spec: ModelSpec, stage: int) -> None:

@@ -145,6 +145,24 @@ def models(
     typer.echo(describe_models(model))
 
 
+@app.command("import-model")
+def import_model(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint, .pt2 or .onnx file, a config.json beside it.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to make.", show_default=False)],
+    *,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Take what fits where not all keys do.")
+    ] = False,
+) -> None:
+    """Make a model folder of FILE. Of a checkpoint nothing but tensors is read."""
+    from hiresseg_pipelines.catalogue import describe_import
+
+    typer.echo(describe_import(file, out, allow_missing=allow_missing))
+
+
 def main() -> None:
     """Run the command; a refusal is one message on stderr and exit code 2."""
     # the library of errors is small; torch is not imported by it
