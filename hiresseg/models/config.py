@@ -51,6 +51,8 @@ LIBRARIES = ("smp", "hiresseg", "onnx", "torch.export")
 FILE_SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "torch.export": ".pt2"}
 """Libraries whose networks are files of the folder, graph and weights in one, and how those end."""
 
+_MAX_ARGUMENTS = 64
+
 DEFAULT_STAGE: Mapping[str, object] = {"level": 0, "tile_px": 512, "overlap_px": 64, "trim_px": 8}
 
 STAGE_KEYS = frozenset({"level", "tile_px", "overlap_px"})
@@ -223,11 +225,21 @@ def _network(value: object, name: str) -> NetworkConfig:
     arguments = fields.get("arguments", {})
     if not isinstance(arguments, dict):
         raise ModelError(f"{name}.arguments must be a JSON object, got {arguments!r:.80}")
+    _check_arguments(arguments, f"{name}.arguments")
     library = check_choice(fields["library"], f"{name}.library", LIBRARIES)
     network = NetworkConfig(library, check_text(fields["name"], f"{name}.name"), arguments)
     if library in FILE_SUFFIXES:
         _check_file_name(network, name)
     return network
+
+
+def _check_arguments(value: object, name: str) -> None:
+    # each entry may become a layer, which costs time and memory even where its weights have none
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    if len(inner) > _MAX_ARGUMENTS:
+        raise ModelError(f"{name} may have {_MAX_ARGUMENTS} entries, got {len(inner)}; no network needs more")
+    for entry in inner:
+        _check_arguments(entry, name)
 
 
 def _check_file_name(network: NetworkConfig, name: str) -> None:

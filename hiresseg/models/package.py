@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -44,6 +45,8 @@ _FLOATS: Mapping[str, torch.dtype] = {
 }
 _FLOAT_CODES = frozenset({"F16", "BF16", "F32", "F64"})
 _SHOWN = 3
+# a name and three numbers for each weight: a hundred thousand of them
+_MAX_HEADER_BYTES = 16 << 20
 
 
 def load_package(name_or_path: str | Path, device: str) -> Model:
@@ -85,10 +88,29 @@ def _load_file(path: Path, config: ModelConfig, stage: int, device: torch.device
     return segmenter
 
 
+def _check_sizes(path: Path) -> None:
+    """Refuse a header or a file that would not fit into memory, before any of it is mapped."""
+    # the network, and what is read into it; a sparse file takes no disk, and is as large as it says
+    needed, available = 2 * path.stat().st_size, psutil.virtual_memory().available
+    if needed > available:
+        raise ResourceError(
+            f"the weights in {path} take {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory "
+            f"are free; load them on a larger machine"
+        )
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise ModelError(
+            f"{path} is no sound safetensors file: its header claims {header_bytes} bytes of at most "
+            f"{_MAX_HEADER_BYTES}; copy or save it again"
+        )
+
+
 def _load_weights(
     path: Path, config: ModelConfig, plans: Mapping[int, Mapping[str, tuple[int, ...]]], device: torch.device
 ) -> dict[int, Segmenter]:
     try:
+        _check_sizes(path)
         with safe_open(path, framework="pt", device="cpu") as file:
             _check_header(file, list(plans.values()), path)
             return {stage: _load_stage(file, config, stage, device) for stage in plans}
