@@ -47,7 +47,7 @@ DTYPES = (
     "float32",
     "float64",
 )
-LIBRARIES = ("smp", "hiresseg", "onnx", "torch.export")
+LIBRARIES = ("smp", "hiresseg", "onnx", "torch.export", "transformers")
 FILE_SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "torch.export": ".pt2"}
 """Libraries whose networks are files of the folder, graph and weights in one, and how those end."""
 
@@ -68,7 +68,7 @@ class NetworkConfig:
     """How to build one network: a name from a fixed table, and JSON values to call it with."""
 
     library: str
-    """`smp` (segmentation-models-pytorch), `hiresseg`, or, for a file, `onnx` or `torch.export`."""
+    """`smp` (segmentation-models-pytorch), `hiresseg`, `transformers`; of a file `onnx`, `torch.export`."""
     name: str
     """Class in that library, for instance `DeepLabV3Plus`, or name of the file."""
     arguments: Mapping[str, object] = field(default_factory=dict)

@@ -12,11 +12,13 @@ from pathlib import Path
 from hiresseg.errors import ModelError
 from hiresseg.models.checks import parse_object
 from hiresseg.models.config import FILE_SUFFIXES, ModelConfig, parse_config, parse_short_config
+from hiresseg.models.huggingface import config_of_huggingface, is_huggingface
 from hiresseg.models.smp import config_of_pretrained, is_pretrained
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 OVERRIDES_FILE = "hiresseg.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
 DATA_SUFFIX = ".data"
 """What torch.onnx.export adds to the name of an ONNX file for the file of its weights."""
 MAX_JSON_BYTES = 1 << 20
@@ -116,6 +118,9 @@ def read_config(folder: Path, file_name: str | None = None) -> ModelConfig:
         return _read_file_config(folder, file_name, name)
     document = _read_object(folder, CONFIG_FILE)
     overrides = _read_object(folder, OVERRIDES_FILE) if _stands(folder / OVERRIDES_FILE) else {}
+    if is_huggingface(document):
+        preprocessor = _read_object(folder, PREPROCESSOR_FILE) if _stands(folder / PREPROCESSOR_FILE) else {}
+        return config_of_huggingface(document, preprocessor, overrides, folder.name)
     if is_pretrained(document):
         return config_of_pretrained(document, overrides, folder.name)
     if overrides:
@@ -148,6 +153,9 @@ def model_files(folder: Path, config: ModelConfig) -> tuple[str, ...]:
     names = [CONFIG_FILE]
     if _stands(folder / OVERRIDES_FILE):
         names.append(OVERRIDES_FILE)
+    is_prepared = any(network.library == "transformers" for network in config.networks)
+    if is_prepared and _stands(folder / PREPROCESSOR_FILE):
+        names.append(PREPROCESSOR_FILE)
     if any(network.library not in FILE_SUFFIXES for network in config.networks):
         names.append(WEIGHTS_FILE)
     for network in config.networks:

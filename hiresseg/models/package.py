@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from hiresseg.errors import ModelError, ResourceError
+from hiresseg.errors import HiressegError, ModelError, ResourceError
 from hiresseg.models.config import FILE_SUFFIXES, ModelConfig, NetworkConfig, parse_config, spec_document
 from hiresseg.models.exported import load_exported
 from hiresseg.models.folder import (
@@ -35,6 +35,7 @@ from hiresseg.models.folder import (
     read_config,
     weights_file,
 )
+from hiresseg.models.huggingface import load_huggingface
 from hiresseg.models.networks import MISFITS, as_segmenter, build_network
 from hiresseg.models.spec import Model, ModelSpec, Segmenter
 
@@ -57,8 +58,11 @@ def load_package(name_or_path: str | Path, device: str) -> Model:
     stages = range(len(config.networks))
     from_files = [stage for stage in stages if config.networks[stage].library in FILE_SUFFIXES]
     files = {stage: _find_network(folder, config, stage, named) for stage in from_files}
-    plans = {stage: _plan_shapes(config, stage) for stage in stages if stage not in files}
-    segmenters = _load_weights(weights_file(folder), config, plans, target) if plans else {}
+    if any(network.library == "transformers" for network in config.networks):
+        segmenters = _load_huggingface(weights_file(folder), config, target)
+    else:
+        plans = {stage: _plan_shapes(config, stage) for stage in stages if stage not in files}
+        segmenters = _load_weights(weights_file(folder), config, plans, target) if plans else {}
     for stage, path in files.items():
         segmenters[stage] = _load_file(path, config, stage, target)
     spec = replace(config.spec, digest=digest_folder(folder, config))
@@ -86,6 +90,28 @@ def _load_file(path: Path, config: ModelConfig, stage: int, device: torch.device
     with torch.device(device), torch.inference_mode():
         check_tile(segmenter, config.spec, stage)
     return segmenter
+
+
+def _load_huggingface(path: Path, config: ModelConfig, device: torch.device) -> dict[int, Segmenter]:
+    if len(config.networks) != 1:
+        raise ModelError(
+            f"{path.parent} has {len(config.networks)} stages; a network of transformers is one of its own"
+        )
+    _check_sizes(path)
+    try:
+        network = load_huggingface(path, config.networks[0], config.key_prefixes[0])
+    except HiressegError:
+        raise
+    except (*MISFITS, SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} does not fit {config.networks[0].name} ({type(error).__name__}: {str(error)[:300]}); "
+            f"save the model again with save_pretrained"
+        ) from error
+    segmenter = as_segmenter(network.to(device), config, 0)
+    with torch.device(device), torch.inference_mode():
+        # its attention looks at values, which a network without memory has not
+        check_tile(segmenter, config.spec, 0)
+    return {0: segmenter}
 
 
 def _check_sizes(path: Path) -> None:

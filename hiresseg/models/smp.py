@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -108,7 +108,10 @@ def config_of_pretrained(
     network = {"library": "smp", "name": architecture, "arguments": arguments}
     check_object(dict(overrides), f"{folder}/hiresseg.json", frozenset(), SPEC_KEYS)
     activation = _activation(document.get("activation"), num_logits, name)
-    full = {**_defaults(folder, num_bands, num_logits, activation), **overrides}
+    names = ["background", "foreground"] if num_logits == 1 else [f"class_{i}" for i in range(num_logits)]
+    if activation == "sigmoid" and num_logits > 1:
+        names = ["background", *names]
+    full = {**default_entries(folder, num_bands, names, activation), **overrides}
     config = parse_short_config(full, f"{name} with hiresseg.json" if overrides else name, network)
     return replace(config, key_prefixes=("",))
 
@@ -120,15 +123,15 @@ def _activation(stated: object, num_logits: int, name: str) -> Activation:
     return "sigmoid" if stated == "sigmoid" else "softmax"
 
 
-def _defaults(folder: str, num_bands: int, num_logits: int, activation: Activation) -> dict[str, object]:
+def default_entries(
+    folder: str, num_bands: int, class_names: Sequence[object], activation: Activation
+) -> dict[str, object]:
+    """What a short config.json would say for a network of which only this is known: RGB as in ImageNet."""
     is_rgb = num_bands == 3
-    names = ["background", "foreground"] if num_logits == 1 else [f"class_{i}" for i in range(num_logits)]
-    if activation == "sigmoid" and num_logits > 1:
-        names = ["background", *names]
     return {
         "name": folder,
         "bands": ["red", "green", "blue"] if is_rgb else [f"band_{i + 1}" for i in range(num_bands)],
-        "classes": [{"name": name, "color": _color(i)} for i, name in enumerate(names)],
+        "classes": [{"name": name, "color": _color(i)} for i, name in enumerate(class_names)],
         "activation": activation,
         "mean": [255 * m for m in _IMAGENET_MEAN] if is_rgb else [127.5] * num_bands,
         "std": [255 * s for s in _IMAGENET_STD] if is_rgb else [127.5] * num_bands,

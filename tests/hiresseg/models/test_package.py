@@ -256,7 +256,10 @@ REFUSED = [
     (change(["stages", 0, "overlap_px"], 48), "half a tile"),
     (change(["stages", 0, "trim_px"], 9), "trim_px must be a whole number from 0 to 8, got 9"),
     (drop("stages", 0, "network"), "lacks network"),
-    (change(["stages", 0, "network", "library"], "os"), "smp, hiresseg, onnx, torch.export, got 'os'"),
+    (
+        change(["stages", 0, "network", "library"], "os"),
+        "smp, hiresseg, onnx, torch.export, transformers, got 'os'",
+    ),
     (change(["stages", 0, "network", "arguments"], [1]), "arguments must be a JSON object"),
 ]
 
