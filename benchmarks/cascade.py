@@ -20,7 +20,7 @@ import zarr
 from processes import run_hiresseg
 
 from hiresseg.geometry import Window
-from hiresseg.models.folder import find_folder
+from hiresseg.models.folder import find_model
 from hiresseg.prior import Prior
 from hiresseg.store import ArrayLayout, RunArray
 
@@ -61,7 +61,7 @@ def read_coarse(out: Path, factor: int, shape: tuple[int, int]) -> np.ndarray:
 
 def measure_all(image: Path, truth: np.ndarray, name: str, folder: Path) -> dict[str, dict[str, float]]:
     """All rows."""
-    bundled = find_folder(name)
+    bundled, _ = find_model(name)
     everywhere = folder / "everywhere"
     shutil.copytree(bundled, everywhere)
     config = json.loads((everywhere / "config.json").read_text())

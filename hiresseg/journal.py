@@ -24,6 +24,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._is_mended = False
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add an entry, which is on disk when this returns.
@@ -34,6 +35,8 @@ class Journal:
         text = json.dumps(entry, sort_keys=True).encode()
         try:
             with self._lock, self.path.open("ab") as file:
+                if not self._is_mended:
+                    self._mend()
                 file.write(f"{google_crc32c.value(text):08x} ".encode() + text + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -43,12 +46,18 @@ class Journal:
                 f"same command again: it goes on"
             ) from error
 
+    def _mend(self) -> None:
+        """Cut off a torn end, as a kill leaves it, so that the next line begins on its own."""
+        data = self.path.read_bytes() if self.path.exists() else b""
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            os.truncate(self.path, whole)
+        self._is_mended = True
+
     def read(self) -> list[dict[str, Any]]:
-        """All entries that are whole, in order; a torn end, as a kill leaves it, is cut off the file."""
+        """All entries that are whole, in order."""
         data = self.path.read_bytes() if self.path.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:
-            os.truncate(self.path, len(whole))
         return [entry for entry in map(_parse_line, whole.splitlines()) if entry is not None]
 
 

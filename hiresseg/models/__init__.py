@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hiresseg.models.config import NetworkConfig
-from hiresseg.models.folder import bundled_names, digest_folder, find_folder, read_config
+from hiresseg.models.folder import bundled_names, digest_folder, find_model, is_function_name, read_config
 from hiresseg.models.spec import ClassInfo, Model, ModelSpec, Segmenter, StageSpec
 
 if TYPE_CHECKING:
@@ -36,27 +36,32 @@ def bundled_models() -> tuple[str, ...]:
     return bundled_names()
 
 
-def describe_model(name_or_folder: str | Path) -> ModelSpec:
+def describe_model(name_or_path: str | Path) -> ModelSpec:
     """What a model says about itself, without building its networks.
 
     Args:
-        name_or_folder: a bundled model's name, a model folder, or a folder written by the save_pretrained of
-            segmentation-models-pytorch.
+        name_or_path: a bundled model's name, a model folder, a folder written by the save_pretrained of
+            segmentation-models-pytorch, an exported network (.pt2, .onnx) with a config.json beside it, or
+            "module:function", which is built to be described.
 
     Raises:
         ModelError: if there is no such model or its configuration is not as it should be.
     """
-    folder = find_folder(name_or_folder)
-    return replace(read_config(folder).spec, digest=digest_folder(folder))
+    if is_function_name(name_or_path):
+        return load_model(name_or_path).spec
+    folder, named = find_model(name_or_path)
+    config = read_config(folder, named)
+    return replace(config.spec, digest=digest_folder(folder, config))
 
 
-def load_model(name_or_folder: str | Path, *, device: str = "cpu") -> Model:
+def load_model(name_or_path: str | Path, *, device: str = "cpu") -> Model:
     """The model with its weights, in eval mode and single precision, ready to segment.
 
-    Nothing is downloaded and nothing is unpickled.
+    Nothing is downloaded. Nothing is unpickled and no code of the model's is run, but where a .pt2 file or a
+    Python function is named: a torch.export file can hold any code, and so is opened only by its own name.
 
     Args:
-        name_or_folder: as for `describe_model`. A text that names a bundled model means that one; write
+        name_or_path: as for `describe_model`. A text that names a bundled model means that one; write
             "./name" for a folder of the same name.
         device: where the networks live, for instance `cpu` or `cuda:0`.
 
@@ -64,9 +69,13 @@ def load_model(name_or_folder: str | Path, *, device: str = "cpu") -> Model:
         ModelError: if there is no such model, or configuration, networks and weights contradict each other.
         ResourceError: if there is no such device.
     """
+    if is_function_name(name_or_path):
+        from hiresseg.models.python import build_model
+
+        return build_model(str(name_or_path), device)
     from hiresseg.models.package import load_package
 
-    return load_package(name_or_folder, device)
+    return load_package(name_or_path, device)
 
 
 def save_model(

@@ -29,17 +29,17 @@ def parse_object(data: bytes, name: str) -> dict[str, object]:
 
 
 def check_object(
-    value: object, name: str, required: frozenset[str], optional: frozenset[str]
+    value: object, name: str, required: frozenset[str], optional: frozenset[str] | None
 ) -> dict[str, object]:
-    """An object with all `required` keys and no others than those and the `optional`."""
+    """An object with all `required` keys and no others than those and the `optional`; None for any."""
     if not isinstance(value, dict):
         raise ModelError(f"{name} must be a JSON object, got {_short(value)}")
     missing = sorted(required - value.keys())
-    unknown = sorted(value.keys() - required - optional)
+    unknown = [] if optional is None else sorted(value.keys() - required - optional)
     if missing:
         raise ModelError(f"{name} lacks {', '.join(missing)}; add them")
     if unknown:
-        known = ", ".join(sorted(required | optional))
+        known = ", ".join(sorted(required | (optional or frozenset())))
         raise ModelError(f"{name} has unknown keys {_short(unknown)}; known are {known}")
     return value
 

@@ -47,7 +47,13 @@ DTYPES = (
     "float32",
     "float64",
 )
-LIBRARIES = ("smp", "hiresseg")
+LIBRARIES = ("smp", "hiresseg", "onnx", "torch.export", "transformers")
+FILE_SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "torch.export": ".pt2"}
+"""Libraries whose networks are files of the folder, graph and weights in one, and how those end."""
+
+_MAX_ARGUMENTS = 64
+
+DEFAULT_STAGE: Mapping[str, object] = {"level": 0, "tile_px": 512, "overlap_px": 64, "trim_px": 8}
 
 STAGE_KEYS = frozenset({"level", "tile_px", "overlap_px"})
 OPTIONAL_STAGE_KEYS = frozenset({"trim_px"})
@@ -62,9 +68,9 @@ class NetworkConfig:
     """How to build one network: a name from a fixed table, and JSON values to call it with."""
 
     library: str
-    """`smp` (segmentation-models-pytorch) or `hiresseg`."""
+    """`smp` (segmentation-models-pytorch), `hiresseg`, `transformers`; of a file `onnx`, `torch.export`."""
     name: str
-    """Class in that library, for instance `DeepLabV3Plus`."""
+    """Class in that library, for instance `DeepLabV3Plus`, or name of the file."""
     arguments: Mapping[str, object] = field(default_factory=dict)
     """Keyword arguments."""
 
@@ -99,6 +105,27 @@ def parse_config(document: Mapping[str, object], name: str) -> ModelConfig:
     return ModelConfig(
         spec, tuple(network for _, network in stages), tuple(f"{i}." for i in range(len(stages)))
     )
+
+
+def parse_short_config(
+    document: Mapping[str, object], name: str, network: Mapping[str, object]
+) -> ModelConfig:
+    """Check a configuration of one stage that leaves out format, version, network and what stays as it is.
+
+    Args:
+        document: any keys of a config.json that describe a model; its one stage may be left out, or any of
+            its entries.
+        name: how messages call the file.
+        network: the network of that stage.
+
+    Raises:
+        ModelError: as `parse_config`.
+    """
+    given = check_object(dict(document), name, _SPEC_KEYS - {"stages"}, _OPTIONAL_KEYS | {"stages"})
+    (entry,) = check_list(given.get("stages", [{}]), f"{name}: stages", 1, 1)
+    stage = check_object(entry, f"{name}: stages[0]", frozenset(), STAGE_KEYS | OPTIONAL_STAGE_KEYS)
+    stages = [{**DEFAULT_STAGE, **stage, "network": dict(network)}]
+    return parse_config({**given, "format": FORMAT, "version": VERSION, "stages": stages}, name)
 
 
 def spec_document(spec: ModelSpec, networks: tuple[NetworkConfig, ...]) -> dict[str, object]:
@@ -198,11 +225,32 @@ def _network(value: object, name: str) -> NetworkConfig:
     arguments = fields.get("arguments", {})
     if not isinstance(arguments, dict):
         raise ModelError(f"{name}.arguments must be a JSON object, got {arguments!r:.80}")
-    return NetworkConfig(
-        library=check_choice(fields["library"], f"{name}.library", LIBRARIES),
-        name=check_text(fields["name"], f"{name}.name"),
-        arguments=arguments,
-    )
+    _check_arguments(arguments, f"{name}.arguments")
+    library = check_choice(fields["library"], f"{name}.library", LIBRARIES)
+    network = NetworkConfig(library, check_text(fields["name"], f"{name}.name"), arguments)
+    if library in FILE_SUFFIXES:
+        _check_file_name(network, name)
+    return network
+
+
+def _check_arguments(value: object, name: str) -> None:
+    # each entry may become a layer, which costs time and memory even where its weights have none
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    if len(inner) > _MAX_ARGUMENTS:
+        raise ModelError(f"{name} may have {_MAX_ARGUMENTS} entries, got {len(inner)}; no network needs more")
+    for entry in inner:
+        _check_arguments(entry, name)
+
+
+def _check_file_name(network: NetworkConfig, name: str) -> None:
+    suffix = FILE_SUFFIXES[network.library]
+    is_plain = not set(network.name) & {"/", "\\", ":"} and not network.name.startswith(".")
+    if not is_plain or not network.name.lower().endswith(suffix):
+        raise ModelError(
+            f"{name}.name must be the name of a {suffix} file in this folder, got {network.name!r}"
+        )
+    if network.arguments:
+        raise ModelError(f"{name}.arguments must be empty, a file has none; got {network.arguments!r:.80}")
 
 
 def _classes(value: object, name: str) -> tuple[ClassInfo, ...]:

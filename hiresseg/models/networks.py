@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
-from hiresseg.errors import ModelError
+from hiresseg.errors import HiressegError, ModelError
 from hiresseg.models.config import ModelConfig, NetworkConfig
 from hiresseg.models.smp import build_smp
 from hiresseg.models.spec import Segmenter
@@ -23,6 +24,9 @@ MISFITS = (
 )
 
 
+_LEAST_SUM = 1e-6
+
+
 class ImageSegmenter(nn.Module):
     """A network that looks at the images alone."""
 
@@ -36,6 +40,33 @@ class ImageSegmenter(nn.Module):
         """Logits of each tile; the prior is not looked at."""
         del prior
         return _logits(self.network(images))
+
+
+class HuggingFaceSegmenter(nn.Module):
+    """A network of transformers: its logits, or its masks with their classes, at the size of the tile."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, images: Float[Tensor, "N C t t"], prior: Float[Tensor, "N K t t"] | None = None
+    ) -> Float[Tensor, "N K t t"]:
+        """Logits of each tile; the prior is not looked at.
+
+        Masks are weighted with their classes, as in Mask2Former (https://arxiv.org/abs/2112.01527): of
+        the sums the logarithm is given, so that softmax makes shares of them.
+        """
+        del prior
+        output = self.network(pixel_values=images)
+        size = images.shape[-2:]
+        if "logits" in output:
+            return interpolate(output["logits"], size, mode="bilinear", align_corners=False)
+        # the last class says that a mask is none
+        classes = output["class_queries_logits"].softmax(-1)[..., :-1]
+        masks = interpolate(output["masks_queries_logits"], size, mode="bilinear", align_corners=False)
+        sums = torch.einsum("nqk,nqhw->nkhw", classes, masks.sigmoid())
+        return sums.float().clamp_min(_LEAST_SUM).log()
 
 
 class StackedSegmenter(nn.Module):
@@ -71,8 +102,8 @@ def build_network(config: NetworkConfig, name: str = "network") -> nn.Module:
         ModelError: if there is no such network or it does not take these arguments.
     """
     try:
-        network = build_smp(config, name) if config.library == "smp" else _build_own(config, name)
-    except ModelError:
+        network = _build(config, name)
+    except HiressegError:
         raise
     except MISFITS as error:
         raise ModelError(
@@ -90,6 +121,8 @@ def as_segmenter(network: nn.Module, config: ModelConfig, stage: int) -> Segment
     """
     if config.networks[stage].library == "hiresseg":
         return network
+    if config.networks[stage].library == "transformers":
+        return HuggingFaceSegmenter(network)
     arguments = config.networks[stage].arguments
     num_bands, num_logits = len(config.spec.bands), config.spec.num_logits
     channels = arguments.get("in_channels", 3)
@@ -108,6 +141,16 @@ def as_segmenter(network: nn.Module, config: ModelConfig, stage: int) -> Segment
     raise ModelError(
         f"stages[{stage}].network must have in_channels {allowed}, got {channels}; make them agree"
     )
+
+
+def _build(config: NetworkConfig, name: str) -> nn.Module:
+    if config.library == "smp":
+        return build_smp(config, name)
+    if config.library == "transformers":
+        from hiresseg.models.huggingface import build_huggingface
+
+        return build_huggingface(config, name)
+    return _build_own(config, name)
 
 
 def _build_own(config: NetworkConfig, name: str) -> nn.Module:

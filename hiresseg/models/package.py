@@ -14,22 +14,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from hiresseg.errors import ModelError, ResourceError
-from hiresseg.models.config import ModelConfig, NetworkConfig, parse_config, spec_document
+from hiresseg.errors import HiressegError, ModelError, ResourceError
+from hiresseg.models.config import FILE_SUFFIXES, ModelConfig, NetworkConfig, parse_config, spec_document
+from hiresseg.models.exported import load_exported
 from hiresseg.models.folder import (
     CONFIG_FILE,
+    DATA_SUFFIX,
     WEIGHTS_FILE,
     digest_folder,
-    find_folder,
+    find_model,
+    model_files,
+    network_file,
     read_config,
     weights_file,
 )
+from hiresseg.models.huggingface import load_huggingface
 from hiresseg.models.networks import MISFITS, as_segmenter, build_network
 from hiresseg.models.spec import Model, ModelSpec, Segmenter
 
@@ -40,22 +46,102 @@ _FLOATS: Mapping[str, torch.dtype] = {
 }
 _FLOAT_CODES = frozenset({"F16", "BF16", "F32", "F64"})
 _SHOWN = 3
+# a name and three numbers for each weight: a hundred thousand of them
+_MAX_HEADER_BYTES = 16 << 20
 
 
-def load_package(name_or_folder: str | Path, device: str) -> Model:
+def load_package(name_or_path: str | Path, device: str) -> Model:
     """See `hiresseg.models.load_model`."""
-    target = _device(device)
-    folder = find_folder(name_or_folder)
-    config = read_config(folder)
-    plans = tuple(_plan_network(config, stage) for stage in range(len(config.networks)))
-    path = weights_file(folder)
+    target = find_device(device)
+    folder, named = find_model(name_or_path)
+    config = read_config(folder, named)
+    stages = range(len(config.networks))
+    from_files = [stage for stage in stages if config.networks[stage].library in FILE_SUFFIXES]
+    files = {stage: _find_network(folder, config, stage, named) for stage in from_files}
+    if any(network.library == "transformers" for network in config.networks):
+        segmenters = _load_huggingface(weights_file(folder), config, target)
+    else:
+        plans = {stage: _plan_shapes(config, stage) for stage in stages if stage not in files}
+        segmenters = _load_weights(weights_file(folder), config, plans, target) if plans else {}
+    for stage, path in files.items():
+        segmenters[stage] = _load_file(path, config, stage, target)
+    spec = replace(config.spec, digest=digest_folder(folder, config))
+    return Model(spec, tuple(segmenters[stage] for stage in stages))
+
+
+def _find_network(folder: Path, config: ModelConfig, stage: int, named: str | None) -> Path:
+    """The file of a stage's network; one that can run code only where the user named it."""
+    network = config.networks[stage]
+    path = network_file(folder, network.name)
+    if network.library == "torch.export" and network.name != named:
+        raise ModelError(
+            f"the network of {folder} is {network.name}, and opening a torch.export file can run any code; "
+            f"where you trust it, name the file itself: {folder / network.name}"
+        )
+    data = network.name + DATA_SUFFIX
+    if data in model_files(folder, config):
+        network_file(folder, data)
+    return path
+
+
+def _load_file(path: Path, config: ModelConfig, stage: int, device: torch.device) -> Segmenter:
+    segmenter = load_exported(path, config, stage, device)
+    # a file has no form without weights: it shows what it does with a tile
+    with torch.device(device), torch.inference_mode():
+        check_tile(segmenter, config.spec, stage)
+    return segmenter
+
+
+def _load_huggingface(path: Path, config: ModelConfig, device: torch.device) -> dict[int, Segmenter]:
+    if len(config.networks) != 1:
+        raise ModelError(
+            f"{path.parent} has {len(config.networks)} stages; a network of transformers is one of its own"
+        )
+    _check_sizes(path)
     try:
+        network = load_huggingface(path, config.networks[0], config.key_prefixes[0])
+    except HiressegError:
+        raise
+    except (*MISFITS, SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} does not fit {config.networks[0].name} ({type(error).__name__}: {str(error)[:300]}); "
+            f"save the model again with save_pretrained"
+        ) from error
+    segmenter = as_segmenter(network.to(device), config, 0)
+    with torch.device(device), torch.inference_mode():
+        # its attention looks at values, which a network without memory has not
+        check_tile(segmenter, config.spec, 0)
+    return {0: segmenter}
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse a header or a file that would not fit into memory, before any of it is mapped."""
+    # the network, and what is read into it; a sparse file takes no disk, and is as large as it says
+    needed, available = 2 * path.stat().st_size, psutil.virtual_memory().available
+    if needed > available:
+        raise ResourceError(
+            f"the weights in {path} take {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory "
+            f"are free; load them on a larger machine"
+        )
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise ModelError(
+            f"{path} is no sound safetensors file: its header claims {header_bytes} bytes of at most "
+            f"{_MAX_HEADER_BYTES}; copy or save it again"
+        )
+
+
+def _load_weights(
+    path: Path, config: ModelConfig, plans: Mapping[int, Mapping[str, tuple[int, ...]]], device: torch.device
+) -> dict[int, Segmenter]:
+    try:
+        _check_sizes(path)
         with safe_open(path, framework="pt", device="cpu") as file:
-            _check_header(file, plans, path)
-            segmenters = tuple(_load_stage(file, config, stage, target) for stage in range(len(plans)))
+            _check_header(file, list(plans.values()), path)
+            return {stage: _load_stage(file, config, stage, device) for stage in plans}
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is no sound safetensors file ({error}); copy or save it again") from error
-    return Model(replace(config.spec, digest=digest_folder(folder)), segmenters)
 
 
 def save_package(
@@ -82,7 +168,7 @@ def save_package(
     for stage, network in enumerate(networks):
         state = {config.key_prefixes[stage] + key: value for key, value in network.state_dict().items()}
         _check_shapes(
-            _plan_network(config, stage),
+            _plan_shapes(config, stage),
             {key: tuple(value.shape) for key, value in state.items()},
             "the network",
         )
@@ -105,19 +191,32 @@ class _SizesOnCpu(TorchFunctionMode):
         return func(*args, **keywords)
 
 
-def _plan_network(config: ModelConfig, stage: int) -> dict[str, tuple[int, ...]]:
-    """Key and shape of every weight of a stage, from a network without memory that has seen a tile."""
+def _plan_shapes(config: ModelConfig, stage: int) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in plan_network(config, stage).items()}
+
+
+def plan_network(config: ModelConfig, stage: int) -> dict[str, Tensor]:
+    """Every weight of a stage by its key in the file, from a network without memory that has seen a tile.
+
+    Raises:
+        ModelError: if the network cannot be built, or does not take the tiles of its stage.
+    """
     with torch.device("meta"), _SizesOnCpu(), torch.no_grad():
         network = build_network(config.networks[stage], f"stages[{stage}].network")
-        _check_tile(as_segmenter(network, config, stage), config.spec, stage)
+        check_tile(as_segmenter(network, config, stage), config.spec, stage)
     prefix = config.key_prefixes[stage]
-    return {prefix + key: tuple(value.shape) for key, value in network.state_dict().items()}
+    return {prefix + key: value for key, value in network.state_dict().items()}
 
 
-def _check_tile(segmenter: Segmenter, spec: ModelSpec, stage: int) -> None:
+def check_tile(segmenter: Segmenter, spec: ModelSpec, stage: int) -> None:
+    """Refuse a network that does not take a tile of its stage, on the current default device.
+
+    Raises:
+        ModelError: if it fails, or gives logits of another shape.
+    """
     tile_px = spec.stages[stage].tile_px
-    images = torch.empty(1, len(spec.bands), tile_px, tile_px)
-    prior = torch.empty(1, spec.num_logits, tile_px, tile_px) if stage else None
+    images = torch.zeros(1, len(spec.bands), tile_px, tile_px)
+    prior = torch.zeros(1, spec.num_logits, tile_px, tile_px) if stage else None
     try:
         logits = segmenter(images, prior)
     except MISFITS as error:
@@ -208,7 +307,12 @@ def _replace_file(path: Path, data: bytes) -> None:
     Path(file.name).replace(path)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """A device of torch by its name.
+
+    Raises:
+        ResourceError: if there is none.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:

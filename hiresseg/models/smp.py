@@ -10,22 +10,13 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hiresseg.errors import ModelError
-from hiresseg.models.checks import check_choice, check_integer, check_list, check_object, check_text
-from hiresseg.models.config import (
-    FORMAT,
-    OPTIONAL_STAGE_KEYS,
-    SPEC_KEYS,
-    STAGE_KEYS,
-    VERSION,
-    ModelConfig,
-    NetworkConfig,
-    parse_config,
-)
+from hiresseg.models.checks import check_choice, check_integer, check_object, check_text
+from hiresseg.models.config import SPEC_KEYS, ModelConfig, NetworkConfig, parse_short_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +43,6 @@ _TIMM_ARGUMENTS = frozenset({"dynamic_img_size", "img_size", "output_stride", "d
 _FORMER_ARGUMENTS = frozenset({"decoder_use_batchnorm", "psp_use_batchnorm"})
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-_STAGE: Mapping[str, object] = {"level": 0, "tile_px": 512, "overlap_px": 64, "trim_px": 8}
 
 
 def build_smp(config: NetworkConfig, name: str) -> nn.Module:
@@ -115,16 +105,14 @@ def config_of_pretrained(
     }
     num_bands = check_integer(arguments.get("in_channels", 3), f"{name}: in_channels", 1, 1024)
     num_logits = check_integer(arguments.get("classes", 1), f"{name}: classes", 1, 254)
-    network: object = {"library": "smp", "name": architecture, "arguments": arguments}
+    network = {"library": "smp", "name": architecture, "arguments": arguments}
     check_object(dict(overrides), f"{folder}/hiresseg.json", frozenset(), SPEC_KEYS)
     activation = _activation(document.get("activation"), num_logits, name)
-    full = {**_defaults(folder, num_bands, num_logits, activation), **overrides}
-    (entry,) = check_list(full["stages"], f"{folder}/hiresseg.json: stages", 1, 1)
-    stage = check_object(
-        entry, f"{folder}/hiresseg.json: stages[0]", frozenset(), STAGE_KEYS | OPTIONAL_STAGE_KEYS
-    )
-    full["stages"] = [{**_STAGE, **stage, "network": network}]
-    config = parse_config(full, f"{name} with hiresseg.json" if overrides else name)
+    names = ["background", "foreground"] if num_logits == 1 else [f"class_{i}" for i in range(num_logits)]
+    if activation == "sigmoid" and num_logits > 1:
+        names = ["background", *names]
+    full = {**default_entries(folder, num_bands, names, activation), **overrides}
+    config = parse_short_config(full, f"{name} with hiresseg.json" if overrides else name, network)
     return replace(config, key_prefixes=("",))
 
 
@@ -135,21 +123,18 @@ def _activation(stated: object, num_logits: int, name: str) -> Activation:
     return "sigmoid" if stated == "sigmoid" else "softmax"
 
 
-def _defaults(folder: str, num_bands: int, num_logits: int, activation: Activation) -> dict[str, object]:
+def default_entries(
+    folder: str, num_bands: int, class_names: Sequence[object], activation: Activation
+) -> dict[str, object]:
+    """What a short config.json would say for a network of which only this is known: RGB as in ImageNet."""
     is_rgb = num_bands == 3
-    names = ["background", "foreground"] if num_logits == 1 else [f"class_{i}" for i in range(num_logits)]
-    if activation == "sigmoid" and num_logits > 1:
-        names = ["background", *names]
     return {
-        "format": FORMAT,
-        "version": VERSION,
         "name": folder,
         "bands": ["red", "green", "blue"] if is_rgb else [f"band_{i + 1}" for i in range(num_bands)],
-        "classes": [{"name": name, "color": _color(i)} for i, name in enumerate(names)],
+        "classes": [{"name": name, "color": _color(i)} for i, name in enumerate(class_names)],
         "activation": activation,
         "mean": [255 * m for m in _IMAGENET_MEAN] if is_rgb else [127.5] * num_bands,
         "std": [255 * s for s in _IMAGENET_STD] if is_rgb else [127.5] * num_bands,
-        "stages": [dict(_STAGE)],
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hiresseg.models import ModelSpec, bundled_models, describe_model
 
 
@@ -13,6 +15,26 @@ def describe_models(name_or_folder: str | None) -> str:
     """
     names = [name_or_folder] if name_or_folder else list(bundled_models())
     return "\n\n".join(_describe(describe_model(name)) for name in names)
+
+
+def describe_import(file: Path, folder: Path, *, allow_missing: bool) -> str:
+    """Import a model, and say what came of it.
+
+    Raises:
+        ModelError, StoreError: as `hiresseg.models.importing.import_model`.
+    """
+    # torch is imported only here: the list of models does without
+    from hiresseg.models.importing import import_model
+
+    imported = import_model(file, folder, allow_missing=allow_missing)
+    parts = [imported.misfits.describe(), f"{imported.spec.name}: {folder}"]
+    if imported.prefix:
+        parts.insert(0, f"left out of the keys: {imported.prefix}")
+    parts += [
+        f"a .pt2 can run code when it is opened, so run it by its own name: --model {path}"
+        for path in folder.glob("*.pt2")
+    ]
+    return "\n".join(filter(None, parts))
 
 
 def _describe(spec: ModelSpec) -> str:

@@ -34,7 +34,13 @@ app = typer.Typer(
 
 SceneArgument = Annotated[str, typer.Argument(help="The image: a GeoTIFF of any size.", show_default=False)]
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="A bundled model's name, or a model folder.", show_default=False)
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A bundled model, a folder, a .pt2 or .onnx file, or my_module:build.",
+        show_default=False,
+    ),
 ]
 BandsOption = Annotated[
     str | None, typer.Option(help="Bands to read, from 1, in the model's order: 4,3,2.", show_default=False)
@@ -145,6 +151,35 @@ def models(
         from hiresseg_pipelines.catalogue import describe_models
 
         typer.echo(describe_models(model))
+
+
+@app.command()
+def verify(run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that a run wrote.")]) -> None:
+    """Prove that a finished run is whole: every pixel written by one block, unharmed, also in its outputs."""
+    from hiresseg_pipelines.stopping import exit_on_signals
+
+    with exit_on_signals():
+        from hiresseg_pipelines.verify import verify as verify_flow
+
+        typer.echo(verify_flow(run))
+
+
+@app.command("import-model")
+def import_model(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint, .pt2 or .onnx file, a config.json beside it.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to make.", show_default=False)],
+    *,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Take what fits where not all keys do.")
+    ] = False,
+) -> None:
+    """Make a model folder of FILE. Of a checkpoint nothing but tensors is read."""
+    from hiresseg_pipelines.catalogue import describe_import
+
+    typer.echo(describe_import(file, out, allow_missing=allow_missing))
 
 
 def main() -> None:

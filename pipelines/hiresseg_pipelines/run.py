@@ -187,11 +187,10 @@ def _load_fitting(request: RunRequest, scene: Scene) -> Model:
 
 def _run_prepared(prepared: Prepared, store: RunStore, watch: _Watch) -> dict[str, Any]:
     finished = store.finished_blocks()
-    # before any is computed again: they took their time
-    earlier = last_facts(entry["process"] for entry in finished.values())
     if finished and not has_thumbnail(store.group):
         watch.progress.say("the picture for the preview was removed: all blocks are computed again")
         finished = {}
+    earlier = last_facts(entry["process"] for entry in finished.values())
     facts = RunFacts([TileCounts() for _ in prepared.stages], len(finished), earlier)
     for stage in prepared.stages:
         entries = {key[1:]: entry for key, entry in finished.items() if key[0] == stage.index}

@@ -274,3 +274,21 @@ def test_a_bug_is_shown_with_its_traceback(monkeypatch, hiresseg, toy_scene, toy
         hiresseg("run", toy_scene, "-m", toy_model, "-o", tmp_path / "out", "--workers", 2)
     assert any("while block (0, " in note for note in caught.value.__notes__)
     assert json.loads((tmp_path / "out" / "run.zarr" / "zarr.json").read_text())
+
+
+def test_a_checkpoint_is_imported_or_its_keys_are_shown(hiresseg, tmp_path, toy_model):
+    import torch
+    from safetensors.torch import load_file
+
+    shutil.copy(Path(toy_model) / "config.json", tmp_path)
+    state = load_file(Path(toy_model) / "model.safetensors")
+    state = {"net." + key.removeprefix("0."): value for key, value in state.items()}
+    torch.save({"state_dict": {**state, "loss.weight": torch.ones(2)}}, tmp_path / "last.ckpt")
+    refused = hiresseg("import-model", tmp_path / "last.ckpt", "-o", tmp_path / "out")
+    assert refused.code == 2
+    assert "1 unexpected:\n  loss.weight" in refused.err
+    assert not (tmp_path / "out").exists()
+    taken = hiresseg("import-model", tmp_path / "last.ckpt", "-o", tmp_path / "out", "--allow-missing")
+    assert taken.code == 0, taken.err
+    assert taken.out.startswith("left out of the keys: net.\n1 unexpected:\n  loss.weight\n")
+    assert hiresseg("models", tmp_path / "out").code == 0

@@ -19,6 +19,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hiresseg import models
@@ -255,7 +256,10 @@ REFUSED = [
     (change(["stages", 0, "overlap_px"], 48), "half a tile"),
     (change(["stages", 0, "trim_px"], 9), "trim_px must be a whole number from 0 to 8, got 9"),
     (drop("stages", 0, "network"), "lacks network"),
-    (change(["stages", 0, "network", "library"], "os"), "smp, hiresseg, got 'os'"),
+    (
+        change(["stages", 0, "network", "library"], "os"),
+        "smp, hiresseg, onnx, torch.export, transformers, got 'os'",
+    ),
     (change(["stages", 0, "network", "arguments"], [1]), "arguments must be a JSON object"),
 ]
 
@@ -452,6 +456,65 @@ def test_bytes_flipped_in_the_header_are_survived(folder, data):
         assert "safetensors" in str(error) or "weight" in str(error)  # noqa: PT017
     finally:
         path.write_bytes(sound)
+
+
+def test_an_oversized_header_is_refused_before_it_is_read(folder):
+    path = folder / "model.safetensors"
+    entries = ", ".join(
+        f'"{i:x}": {{"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}' for i in range(2**18)
+    )
+    # sound by the letter of the format, and hundreds of megabytes once it is parsed
+    text = f"{{{entries}}}".encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    with safe_open(path, framework="pt") as file:
+        assert len(file.keys()) == 2**18
+    refused(folder, rf"header claims {len(text)} bytes of at most 16777216")
+
+
+def test_weights_that_no_memory_holds_are_refused_before_they_are_allocated(folder):
+    # a folder that agrees with itself: the file is as large as it says, and takes no disk
+    widths = [60_000, 60_000]
+    with torch.device("meta"):
+        stages = CoarseNet(tuple(widths), 0.0).state_dict(), RefineNet((4, 6), 0.0).state_dict()
+    header, end = {}, 0
+    for stage, state in enumerate(stages):
+        for key, value in state.items():
+            size = value.numel() * value.element_size()
+            dtype = "I64" if value.dtype == torch.int64 else "F32"
+            header[f"{stage}.{key}"] = {
+                "dtype": dtype, "shape": list(value.shape), "data_offsets": [end, end + size],
+            }  # fmt: skip
+            end += size
+    text = json.dumps(header).encode()
+    path = folder / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, 8 + len(text) + end)
+    set_network(folder, 0, arguments={"widths": widths, "dropout": 0.0})
+    with pytest.raises(ResourceError, match=r"take 2199\.\d GiB, and \d+\.\d GiB of memory are free"):
+        models.load_model(folder)
+
+
+def test_a_list_of_layers_without_end_is_refused_before_they_are_built(folder):
+    set_network(folder, 0, arguments={"widths": [1] * 300_000, "dropout": 0.0})
+    refused(folder, r"stages\[0\]\.network\.arguments may have 64 entries, got 300000")
+    set_network(folder, 0, arguments={"widths": [[[1] * 65]]})
+    refused(folder, "may have 64 entries, got 65")
+
+
+@pytest.mark.parametrize("kind", ["nothing", "folder", "pipe"])
+@pytest.mark.parametrize("name", ["net.onnx", "net.onnx.data"])
+def test_something_else_in_the_place_of_an_exported_network(folder, kind, name):
+    document = json.loads((folder / "config.json").read_text())
+    stage = {**document["stages"][1], "network": {"library": "onnx", "name": "net.onnx"}}
+    edit(folder, stages=[stage])
+    if name != "net.onnx":
+        (folder / "net.onnx").write_bytes(b"")
+    if kind == "folder":
+        (folder / name).mkdir()
+    elif kind == "pipe":
+        os.mkfifo(folder / name)
+    # without data beside it, an empty file is what is wrong
+    refused(folder, r"net\.onnx")
 
 
 # ---- paths and pickles
