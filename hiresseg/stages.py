@@ -24,6 +24,7 @@ from typing import Literal
 import torch
 from numpy import ndarray
 
+from hiresseg.augmented import Augmentation, augment_model
 from hiresseg.borders import Borders
 from hiresseg.canvas import Canvas
 from hiresseg.errors import ModelError
@@ -222,6 +223,7 @@ def stream(
     confidence: bool = False,
     probabilities: bool = False,
     normalize: Normalize = "model",
+    tta: Augmentation = "none",
     setting: ForwardSetting | None = None,
     block_px: int | None = None,
 ) -> Iterator[BlockAnswer]:
@@ -237,6 +239,7 @@ def stream(
         confidence: whether to give the probability of each pixel's class, 0..254 for 0..1.
         probabilities: whether to give the probabilities of all classes, 0..255 for 0..1.
         normalize: `model` for the mean and deviation of the model, `scene` for those of the scene.
+        tta: `flips` or `d4` to average over each tile mirrored (4 forwards), or turned too (8).
         setting: how to run the network; one tile per processor on the CPU if None.
         block_px: about the edge of the windows; rounded down to whole cells and chunks of the last stage.
 
@@ -257,6 +260,7 @@ def stream(
     try:
         loaded = model if isinstance(model, Model) else load_model(model, device=setting.device)
         mean, std = normalisation(opened, loaded.spec, from_scene=normalize == "scene")
+        loaded = augment_model(loaded, tta)
         stages = make_stages(loaded.spec, opened, setting.workers, block_px)
         keep_freed_memory()
         place_model(loaded, setting)

@@ -55,4 +55,6 @@ def test_stream_takes_two_things_by_place_and_the_rest_by_name():
     }
     by_place = [name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     assert by_place == ["scene", "model"]
-    assert {"confidence", "probabilities", "normalize", "setting", "block_px"} == set(kinds) - set(by_place)
+    assert {"confidence", "probabilities", "normalize", "setting", "tta", "block_px"} == set(kinds) - set(
+        by_place
+    )

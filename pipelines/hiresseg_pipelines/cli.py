@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from hiresseg_pipelines.request import (
+    Augmentation,
     Normalize,
     Precision,
     RunRequest,
@@ -50,6 +51,10 @@ NormalizeOption = Annotated[
     Normalize,
     typer.Option(help="Mean and deviation of the model, or of this scene (taken once, from an overview)."),
 ]
+AugmentationOption = Annotated[
+    Augmentation,
+    typer.Option("--tta", help="Average over each tile mirrored (4 forwards), or turned too (8)."),
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic of the network.")]
 WorkersOption = Annotated[
@@ -85,6 +90,7 @@ def run(  # noqa: PLR0913 - one parameter per thing a user can say
     bands: BandsOption = None,
     confidence: ConfidenceOption = False,
     normalize: NormalizeOption = "model",
+    tta: AugmentationOption = "none",
     device: DeviceOption = "cpu",
     precision: PrecisionOption = "fp32",
     workers: WorkersOption = None,
@@ -94,7 +100,7 @@ def run(  # noqa: PLR0913 - one parameter per thing a user can say
 ) -> None:
     """Segment SCENE: labels.tif, preview.png, report.json. Stopped at any time, the same command goes on."""
     request = _request(scene, model, bands, device, max_memory)
-    request = replace(request, confidence=confidence, normalize=normalize, precision=precision)
+    request = replace(request, confidence=confidence, normalize=normalize, precision=precision, tta=tta)
     request = replace(request, out=out, workers=workers, block_px=block, overwrite=overwrite)
     from hiresseg_pipelines.stopping import stop_on_signals
 
@@ -117,6 +123,7 @@ def plan(  # noqa: PLR0913 - as above
     bands: BandsOption = None,
     confidence: ConfidenceOption = False,
     normalize: NormalizeOption = "model",
+    tta: AugmentationOption = "none",
     device: DeviceOption = "cpu",
     precision: PrecisionOption = "fp32",
     workers: WorkersOption = None,
@@ -125,7 +132,7 @@ def plan(  # noqa: PLR0913 - as above
 ) -> None:
     """Say what `run` would do: tiles, forwards, bytes, memory, disk and time. Writes nothing."""
     request = _request(scene, model, bands, device, max_memory)
-    request = replace(request, confidence=confidence, normalize=normalize, precision=precision)
+    request = replace(request, confidence=confidence, normalize=normalize, precision=precision, tta=tta)
     request = replace(request, workers=workers, block_px=block)
     from hiresseg_pipelines.stopping import exit_on_signals
 

@@ -41,6 +41,7 @@ def make_record(request: RunRequest, source: Source, stages: Sequence[Stage]) ->
         "setting": asdict(source.setting),
         "normalisation": {"from": request.normalize, "mean": source.mean, "std": source.std},
         "confidence": request.confidence,
+        "tta": request.tta,
         "versions": versions(),
         "machine": deciding_machine(source.setting.device),
     }

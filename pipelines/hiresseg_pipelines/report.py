@@ -195,6 +195,7 @@ def _parameters(prepared: Prepared) -> dict[str, Any]:
     return {
         "bands": request.bands,
         "normalize": request.normalize,
+        "tta": request.tta,
         "confidence": request.confidence,
         "refine_above": prepared.source.model.spec.refine_above,
         "block_px": request.block_px,

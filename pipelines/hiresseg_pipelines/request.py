@@ -10,6 +10,7 @@ from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Normalize = Literal["model", "scene"]
+Augmentation = Literal["none", "flips", "d4"]
 
 _UNITS = {"": 1} | {f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", 1)}
 _UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", 1)} | {"b": 1}
@@ -25,6 +26,7 @@ class RunRequest:
     bands: tuple[int, ...] | None = None
     confidence: bool = False
     normalize: Normalize = "model"
+    tta: Augmentation = "none"
     device: str = "cpu"
     precision: Precision = "fp32"
     workers: int | None = None

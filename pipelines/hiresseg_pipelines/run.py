@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from hiresseg.augmented import augment_model
 from hiresseg.durable import write_durably
 from hiresseg.forward import (
     Calibration,
@@ -182,7 +183,7 @@ def run(request: RunRequest, progress: RunProgress, should_stop: threading.Event
 def _load_fitting(request: RunRequest, scene: Scene) -> Model:
     model = load_model(request.model, device=request.device)
     check_scene(scene, model.spec, any_dtype=request.normalize == "scene")
-    return model
+    return augment_model(model, request.tta)
 
 
 def _run_prepared(prepared: Prepared, store: RunStore, watch: _Watch) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def test_the_report_says_what_ran_and_what_it_took(finished, toy_scene):
     assert report["parameters"] == {
         "bands": None,
         "normalize": "model",
+        "tta": "none",
         "confidence": True,
         "refine_above": 0.5,
         "block_px": None,
@@ -179,6 +180,21 @@ def test_bands_are_read_in_the_order_that_was_asked_for(hiresseg, tmp_path, toy_
     assert hiresseg("run", tmp_path / "three.tif", "-m", toy_model, "--workers", 1).code == 0
     ours, theirs = (tmp_path / f"{name}.tif.hiresseg/labels.tif" for name in ("four", "three"))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_augmented_answers_are_another_run(hiresseg, tmp_path, toy_model):
+    scene = write_scene(tmp_path / "small.tif", 300, 280)
+    labels = {}
+    for tta in ("none", "d4"):
+        typed = hiresseg("run", scene, "-m", toy_model, "-o", tmp_path / tta, "--tta", tta)
+        assert typed.code == 0, typed
+        with rasterio.open(tmp_path / tta / "labels.tif") as dataset:
+            labels[tta] = dataset.read(1)
+    assert read_report(tmp_path / "d4")["parameters"]["tta"] == "d4"
+    assert 0 < (labels["none"] != labels["d4"]).mean() < 0.5
+    refused = hiresseg("run", scene, "-m", toy_model, "-o", tmp_path / "none", "--tta", "flips")
+    assert refused.code == 2
+    assert "tta: 'none' there, 'flips' now" in refused.err
 
 
 def test_models_say_what_they_are(hiresseg, toy_model):
