@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from hiresseg.scenes.files import TIFF_MAGIC
+
 _MAX_DIRECTORIES = 256
 _SUBFILE_TYPE, _WIDTH, _HEIGHT = 254, 256, 257
 _BLOCK_INDEX = (273, 279, 324, 325)
@@ -94,6 +96,8 @@ def _directories_of(path: Path) -> Iterator[tuple[_Dialect, dict[int, _Field]]]:
     """The directories, as far as they can be followed: where the chain breaks off, GDAL stops as well."""
     with path.open("rb") as file:
         head = file.read(16)
+        if not head.startswith(TIFF_MAGIC):
+            return
         dialect = _Dialect.of(head)
         try:
             at = dialect.number(dialect.offset, head, 8 if dialect.offset == "Q" else 4)
