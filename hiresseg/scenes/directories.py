@@ -15,7 +15,9 @@ from typing import BinaryIO
 
 from hiresseg.scenes.files import TIFF_MAGIC
 
-_MAX_DIRECTORIES = 256
+MAX_DIRECTORIES = 256
+"""Images that a TIFF may hold: GDAL opens each, which takes a millisecond and a hundred kilobytes."""
+
 _SUBFILE_TYPE, _WIDTH, _HEIGHT = 254, 256, 257
 _BLOCK_INDEX = (273, 279, 324, 325)
 """Offsets and sizes of strips and tiles."""
@@ -63,6 +65,12 @@ def reduced_mask_shapes(path: Path) -> set[tuple[int, int]]:
     return inside | beside
 
 
+def has_endless_chain(path: Path) -> bool:
+    """Whether the chain of a TIFF's directories has more than `MAX_DIRECTORIES`, or comes back to itself."""
+    # each is followed by the offset of the next, so a chain that is cut at the bound has no end
+    return sum(1 for _ in _directories_of(path)) == MAX_DIRECTORIES
+
+
 def is_index_cut_off(path: Path) -> bool:
     """Whether the list of blocks of a TIFF's first image reaches beyond the end of the file."""
     size = path.stat().st_size
@@ -101,7 +109,7 @@ def _directories_of(path: Path) -> Iterator[tuple[_Dialect, dict[int, _Field]]]:
         dialect = _Dialect.of(head)
         try:
             at = dialect.number(dialect.offset, head, 8 if dialect.offset == "Q" else 4)
-            for _ in range(_MAX_DIRECTORIES):
+            for _ in range(MAX_DIRECTORIES):
                 if not 0 < at < os.fstat(file.fileno()).st_size:
                     return
                 fields, at = _read_directory(file, dialect, at)

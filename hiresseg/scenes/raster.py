@@ -13,12 +13,12 @@ from hiresseg.errors import SceneError
 from hiresseg.geometry import Window
 from hiresseg.scenes.area import pixel_area_m2
 from hiresseg.scenes.block_means import BlockMeans
-from hiresseg.scenes.files import driver_of, local_file, refuse_disguised_sidecars
+from hiresseg.scenes.files import driver_of, local_file
 from hiresseg.scenes.fingerprint import fingerprint_file, fingerprint_sources
 from hiresseg.scenes.handles import Handles
 from hiresseg.scenes.header import Stored, read_header
 from hiresseg.scenes.reader import Reader
-from hiresseg.scenes.refusals import refuse_source
+from hiresseg.scenes.refusals import refuse_files, refuse_source
 from hiresseg.scenes.scene import Pixels, Valid
 from hiresseg.scenes.vrt import read_vrt
 
@@ -42,7 +42,7 @@ class RasterScene:
 
     def __init__(self, uri: str | Path, *, bands: Sequence[int] | None = None) -> None:
         self._path = local_file(uri)
-        refuse_disguised_sidecars(self._path)
+        refuse_files(self._path)
         driver = driver_of(self._path)
         vrt = read_vrt(self._path) if driver == "VRT" else None
         self._sources = vrt.sources if vrt else ()

@@ -10,8 +10,8 @@ from rasterio.enums import ColorInterp, Interleaving
 from rasterio.io import DatasetReader
 
 from hiresseg.errors import SceneError
-from hiresseg.scenes.directories import is_index_cut_off
-from hiresseg.scenes.files import SEQUENTIAL, driver_of, refuse_disguised_sidecars
+from hiresseg.scenes.directories import MAX_DIRECTORIES, has_endless_chain, is_index_cut_off
+from hiresseg.scenes.files import SEQUENTIAL, driver_of, refuse_disguised_sidecars, sidecars_of
 from hiresseg.scenes.handles import GDAL_CACHE_MIB, Handles
 
 MAX_BLOCK_BYTES = 256 << 20
@@ -41,6 +41,21 @@ _COMPLEX_BYTES = 16
 def is_planar(dataset: DatasetReader) -> bool:
     """Whether each band has blocks of its own."""
     return bool(dataset.count > 1 and dataset.interleaving == Interleaving.band)
+
+
+def refuse_files(path: Path) -> None:
+    """Make sure that GDAL may open a file, and what it would open beside it.
+
+    Raises:
+        SceneError: if overviews or a mask are no TIFF, or a chain of directories has no end.
+    """
+    refuse_disguised_sidecars(path)
+    for file in (path, *sidecars_of(path)):
+        if has_endless_chain(file):
+            raise SceneError(
+                f"{file}: its directories run in a circle, or announce {MAX_DIRECTORIES} images or more; "
+                "write the first image alone with `gdal_translate -of COG`"
+            )
 
 
 def refuse_samples(path: Path, dataset: DatasetReader, bands: tuple[int, ...]) -> None:
@@ -118,7 +133,7 @@ def refuse_source(path: Path) -> None:
     Raises:
         SceneError: if not, or if it would have to be decoded from its top for every window.
     """
-    refuse_disguised_sidecars(path)
+    refuse_files(path)
     driver = driver_of(path)
     with closing(Handles(path, driver)) as handles, handles.lend() as dataset:
         refuse_sizes(path, driver, dataset)
