@@ -53,3 +53,22 @@ def make_raster(tmp_path: Path) -> MakeRaster:
         return write_raster(tmp_path / name, pixels, **options)
 
     return make
+
+
+@pytest.fixture
+def make_picture(tmp_path: Path) -> MakeRaster:
+    """Writes small PNG, JPEG and JPEG 2000 files: `make_picture(pixels, driver, name=..., **options)`."""
+
+    def make(pixels: np.ndarray, driver: str, *, name: str | None = None, **options) -> Path:
+        lossless = {"JP2OpenJPEG": {"QUALITY": 100, "REVERSIBLE": "YES"}, "JPEG": {"QUALITY": 95}}
+        path = tmp_path / (name or {"PNG": "a.png", "JPEG": "a.jpg", "JP2OpenJPEG": "a.jp2"}[driver])
+        shape = {"count": pixels.shape[0], "height": pixels.shape[1], "width": pixels.shape[2]}
+        options = {**shape, **lossless.get(driver, {}), **options}
+        with (
+            warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+            rasterio.open(path, "w", driver=driver, dtype=pixels.dtype, **options) as dataset,
+        ):
+            dataset.write(pixels)
+        return path
+
+    return make

@@ -16,7 +16,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-_MAX_DIRECTORIES = 256
+from hiresseg.scenes.files import TIFF_MAGIC
+
+MAX_DIRECTORIES = 256
+"""Images that a TIFF may hold: GDAL opens each, which takes a millisecond and a hundred kilobytes."""
+
 _SUBFILE_TYPE, _WIDTH, _HEIGHT = 254, 256, 257
 _BLOCK_INDEX = (273, 279, 324, 325)
 """Offsets and sizes of strips and tiles."""
@@ -67,6 +71,12 @@ def reduced_mask_shapes(path: Path) -> set[tuple[int, int]]:
     # in a file of masks, whatever is smaller than its first image is an overview of it
     beside = {image[1:] for file in (f"{path}.msk", f"{path}.msk.ovr") for image in _images_of(Path(file))}
     return inside | beside
+
+
+def has_endless_chain(path: Path) -> bool:
+    """Whether the chain of a TIFF's directories has more than `MAX_DIRECTORIES`, or comes back to itself."""
+    # each is followed by the offset of the next, so a chain that is cut at the bound has no end
+    return sum(1 for _ in _directories_of(path)) == MAX_DIRECTORIES
 
 
 def is_index_cut_off(path: Path) -> bool:
@@ -132,10 +142,12 @@ def _directories_of(path: Path) -> Iterator[tuple[_Dialect, dict[int, _Field]]]:
     """The directories, as far as they can be followed: where the chain breaks off, GDAL stops as well."""
     with path.open("rb") as file:
         head = file.read(16)
+        if not head.startswith(TIFF_MAGIC):
+            return
         dialect = _Dialect.of(head)
         try:
             at = dialect.number(dialect.offset, head, 8 if dialect.offset == "Q" else 4)
-            for _ in range(_MAX_DIRECTORIES):
+            for _ in range(MAX_DIRECTORIES):
                 if not 0 < at < os.fstat(file.fileno()).st_size:
                     return
                 fields, at = _read_directory(file, dialect, at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hiresseg.scenes.files import sidecars_of
 
 _PIECE_BYTES = 64 << 10
 _NUM_PIECES = 34
+_NUM_PIECES_OF_MANY = 3
 DIGEST_OF = (
     f"size, head, tail and pieces evenly between, {_NUM_PIECES} of {_PIECE_BYTES >> 10} KiB in all: "
     f"not every byte of a file larger than these"
@@ -33,12 +35,28 @@ def fingerprint_file(path: Path) -> dict[str, Any]:
         raise SceneError(f"{path}: cannot be read ({error}); check that it is still there") from error
 
 
-def _state_of(path: Path) -> dict[str, Any]:
+def fingerprint_sources(paths: Iterable[Path]) -> str:
+    """A digest of the states of many files, of each of which little is read.
+
+    Raises:
+        SceneError: if a file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        try:
+            for file in (path, *sidecars_of(path)):
+                digest.update(repr(sorted(_state_of(file, _NUM_PIECES_OF_MANY).items())).encode())
+        except OSError as error:
+            raise SceneError(f"{path}: cannot be read ({error}); check that it is still there") from error
+    return digest.hexdigest()
+
+
+def _state_of(path: Path, num_pieces: int = _NUM_PIECES) -> dict[str, Any]:
     with path.open("rb", buffering=0) as file:
         stat = os.fstat(file.fileno())
         digest = hashlib.blake2b(str(stat.st_size).encode(), digest_size=16)
         last = max(0, stat.st_size - _PIECE_BYTES)
-        for offset in sorted({last * i // (_NUM_PIECES - 1) for i in range(_NUM_PIECES)}):
+        for offset in sorted({last * i // (num_pieces - 1) for i in range(num_pieces)}):
             file.seek(offset)
             digest.update(file.read(_PIECE_BYTES))
     return {

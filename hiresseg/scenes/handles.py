@@ -25,6 +25,10 @@ GDAL_OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "GTIFF_IGNORE_READ_ERRORS": "NO",
+    # a JPEG that was cut off would else be filled with grey
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
+    # this shortcut takes memory for the whole picture, and gives what it finds there if the PNG was cut off
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
 
 # it raises its own errors past rasterio's where a damaged file surprises it
@@ -39,10 +43,16 @@ class Handles:
 
     A handle is lent to one thread at a time, since GDAL's are not to be shared, and closed rather than kept
     when a read failed in it. After a fork the child opens its own: they would share a file position.
+
+    Args:
+        path: the file, by which errors name it.
+        driver: the one GDAL driver that may open it.
+        text: what GDAL is given in its place; None for the file itself.
     """
 
-    def __init__(self, path: Path, driver: str) -> None:
-        self._path, self._driver = path, driver
+    def __init__(self, path: Path, driver: str, text: str | None = None) -> None:
+        self.driver = driver
+        self._path, self._address = path, text or path
         self._lock = threading.Lock()
         self._idle: dict[int | None, list[DatasetReader]] = defaultdict(list)
         self._process = os.getpid()
@@ -94,9 +104,9 @@ class Handles:
         try:
             with _OPENING, warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                return rasterio.open(self._path, driver=self._driver, sharing=False, **options)
+                return rasterio.open(self._address, driver=self.driver, sharing=False, **options)
         except GDAL_ERRORS as error:
             raise SceneError(
-                f"{self._path}: cannot be opened as {self._driver} ({error}); "
+                f"{self._path}: cannot be opened as {self.driver} ({error}); "
                 "the file is damaged or uses a codec that this GDAL lacks"
             ) from error

@@ -10,23 +10,24 @@ from pathlib import Path
 
 import numpy as np
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Interleaving
+from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError
 from rasterio.io import DatasetReader
 
 from hiresseg.errors import SceneError
 from hiresseg.geometry import Gcp, Georef
-from hiresseg.scenes.directories import is_index_cut_off, read_place_tags, reduced_mask_shapes
+from hiresseg.scenes.directories import read_place_tags, reduced_mask_shapes
+from hiresseg.scenes.files import SEQUENTIAL
 from hiresseg.scenes.handles import Handles
+from hiresseg.scenes.orientation import Orientation
+from hiresseg.scenes.palette import BAND_NAMES, Palette
+from hiresseg.scenes.refusals import is_planar, refuse_block, refuse_samples, refuse_sizes
+from hiresseg.scenes.spool import cell_of
 from hiresseg.scenes.validity import ValidityRule
 
-MAX_BLOCK_BYTES = 256 << 20
-"""What one block of a file may decode to: a header announces any size, and one pixel read allocates it."""
+VRT_BLOCK_PX = 512
+"""What is read of a VRT at a time: it has no blocks of its own."""
 
-MAX_BANDS = 4096
-"""What a file may hold: each band costs GDAL memory, and a header can announce 65535."""
-
-_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _NAMED_BANDS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _log = logging.getLogger(__name__)
 
@@ -52,13 +53,19 @@ class Header:
     bands: tuple[int, ...]
     """Indices of the bands that are read, from 1."""
     band_names: tuple[str, ...]
+    """Of what a read returns: a palette's single band becomes three."""
     dtype: np.dtype
+    """Of what a read returns."""
+    has_gaps: bool
     georef: Georef
     rule: ValidityRule
     is_planar: bool
     """Whether each band has blocks of its own."""
+    palette: Palette | None
+    orientation: Orientation
+    """How the file's pixels are turned before anyone sees them."""
     stored: tuple[Stored, ...]
-    """Fine to coarse; the first is full resolution."""
+    """Fine to coarse, turned; the first is full resolution."""
 
 
 def read_header(path: Path, handles: Handles, bands: Sequence[int] | None) -> Header:
@@ -68,20 +75,32 @@ def read_header(path: Path, handles: Handles, bands: Sequence[int] | None) -> He
         SceneError: if the file holds what hiresseg does not read, or announces what it cannot hold.
     """
     with handles.lend() as dataset:
-        if dataset.tags(ns="OVERVIEWS"):
-            raise SceneError(f"{path}: its overviews point to another file; rebuild them with `gdaladdo`")
-        _refuse_sizes(path, dataset)
+        refuse_sizes(path, handles.driver, dataset)
         chosen = _choose_bands(path, dataset, bands)
-        _refuse_samples(path, dataset, chosen)
+        refuse_samples(path, dataset, chosen)
+        _say_unapplied(path, dataset, chosen)
         rule = ValidityRule.of(dataset, chosen)
+        is_palette = dataset.colorinterp[chosen[0] - 1] == ColorInterp.palette
+        palette = Palette.of(dataset, chosen[0]) if is_palette else None
+        samples = np.dtype(dataset.dtypes[chosen[0] - 1])
+        orientation = Orientation.of_exif(dataset.tags().get("EXIF_Orientation"))
+        names = BAND_NAMES if palette else _names_of(dataset, chosen)
+        dtype = _dtype_read(samples, palette)
+        full = _full(dataset, handles.driver, orientation, len(names) * dtype.itemsize)
+        # those that a JPEG or a VRT seems to have are made as they are read
+        has_overviews = handles.driver in {"GTiff", "JP2OpenJPEG"} or Path(f"{path}.ovr").is_file()
+        can_use = has_overviews and orientation.is_upright and handles.driver != "VRT"
         return Header(
             bands=chosen,
-            band_names=_names_of(dataset, chosen),
-            dtype=np.dtype(dataset.dtypes[chosen[0] - 1]),
-            georef=_georef_of(path, dataset),
+            band_names=names,
+            dtype=dtype,
+            has_gaps=rule.can_exclude(samples) or (palette is not None and palette.has_transparent),
+            georef=orientation.turn_georef(_georef_of(path, dataset), (full.height, full.width)),
             rule=rule,
-            is_planar=_is_planar(dataset),
-            stored=(_full(dataset), *_overviews(path, dataset, handles, rule)),
+            is_planar=is_planar(dataset),
+            palette=palette,
+            orientation=orientation,
+            stored=(full, *(_overviews(path, dataset, handles, rule) if can_use else ())),
         )
 
 
@@ -100,50 +119,33 @@ def _choose_bands(path: Path, dataset: DatasetReader, bands: Sequence[int] | Non
     return chosen
 
 
-def _refuse_samples(path: Path, dataset: DatasetReader, bands: tuple[int, ...]) -> None:
-    dtypes, kinds = dataset.dtypes, dataset.colorinterp
-    for i in bands:
-        if dtypes[i - 1] not in _DTYPES:
-            raise SceneError(
-                f"{path}: band {i} has samples of type {dtypes[i - 1]}; "
-                f"convert it to one of {', '.join(_DTYPES)}, for example with `gdal_translate -ot Float32`"
-            )
-        if kinds[i - 1] == ColorInterp.palette:
-            raise SceneError(
-                f"{path}: band {i} holds indices of a palette; expand it with `gdal_translate -expand rgb`"
-            )
-
-
-def _refuse_sizes(path: Path, dataset: DatasetReader) -> None:
-    if dataset.count > MAX_BANDS:
-        raise SceneError(
-            f"{path}: announces {dataset.count} bands, more than the {MAX_BANDS} allowed; split it"
-        )
-    _refuse_block(path, dataset)
-    if is_index_cut_off(path):
-        raise SceneError(
-            f"{path}: announces {dataset.height} x {dataset.width} pixels, but its {path.stat().st_size} "
-            "bytes end before the list of its blocks does; the file is truncated or forged: copy it again"
+def _say_unapplied(path: Path, dataset: DatasetReader, bands: tuple[int, ...]) -> None:
+    if any(dataset.scales[i - 1] != 1 or dataset.offsets[i - 1] != 0 for i in bands):
+        _log.warning(
+            "%s: has scale %s and offset %s, which are not applied: models are fed the numbers as stored, "
+            "and the normalisation that comes with a model must be for these",
+            path,
+            dataset.scales[bands[0] - 1],
+            dataset.offsets[bands[0] - 1],
         )
 
 
-def _refuse_block(path: Path, dataset: DatasetReader) -> None:
-    rows, cols = dataset.block_shapes[0]
-    per_pixel = sum(np.dtype(name).itemsize for name in dataset.dtypes if name in _DTYPES)
-    block_bytes = rows * cols * (per_pixel // dataset.count if _is_planar(dataset) else per_pixel)
-    if block_bytes > MAX_BLOCK_BYTES:
-        raise SceneError(
-            f"{path}: a block of {rows} x {cols} pixels decodes to {block_bytes >> 20} MiB, more than the "
-            f"{MAX_BLOCK_BYTES >> 20} MiB allowed; rewrite it with `gdal_translate -of COG`"
-        )
+def _dtype_read(samples: np.dtype, palette: Palette | None) -> np.dtype:
+    if palette:
+        return np.dtype(np.uint8)
+    # sums of such integers would run over; beyond 2**53 the last digits go
+    return np.dtype(np.float64) if samples.kind in "iu" and samples.itemsize == 8 else samples
 
 
-def _is_planar(dataset: DatasetReader) -> bool:
-    return bool(dataset.count > 1 and dataset.interleaving == Interleaving.band)
-
-
-def _full(dataset: DatasetReader) -> Stored:
-    return Stored(0, None, dataset.height, dataset.width, tuple(dataset.block_shapes[0]))
+def _full(dataset: DatasetReader, driver: str, orientation: Orientation, pixel_bytes: int) -> Stored:
+    size = dataset.height, dataset.width
+    if driver in SEQUENTIAL:
+        block = cell_of(size, pixel_bytes)
+    elif driver == "VRT":
+        block = min(VRT_BLOCK_PX, size[0]), min(VRT_BLOCK_PX, size[1])
+    else:
+        block = tuple(dataset.block_shapes[0])
+    return Stored(0, None, *orientation.turn_size(size), orientation.turn_size(block))
 
 
 def _overviews(path: Path, full: DatasetReader, handles: Handles, rule: ValidityRule) -> list[Stored]:
@@ -152,7 +154,7 @@ def _overviews(path: Path, full: DatasetReader, handles: Handles, rule: Validity
     masked = reduced_mask_shapes(path) if rule.mask_bands else set()
     for number, factor in enumerate(full.overviews(1)):
         with handles.lend(number) as dataset:
-            _refuse_block(path, dataset)
+            refuse_block(path, dataset)
             level = _level_of(dataset.shape, full.shape)
             if level is None or (rule.mask_bands and dataset.shape not in masked):
                 _log.info(

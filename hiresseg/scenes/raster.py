@@ -1,27 +1,25 @@
-"""GeoTIFF scenes, tiled or striped, with overviews or without, through GDAL."""
+"""Scenes of local files, tiled or striped or of one piece, with overviews or without, through GDAL."""
 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
-from rasterio.io import DatasetReader
-from rasterio.windows import Window as GdalWindow
 
 from hiresseg.errors import SceneError
 from hiresseg.geometry import Window
 from hiresseg.scenes.block_means import BlockMeans
-from hiresseg.scenes.files import driver_of, local_file, refuse_disguised_sidecars
-from hiresseg.scenes.fingerprint import fingerprint_file
+from hiresseg.scenes.files import driver_of, local_file
+from hiresseg.scenes.fingerprint import fingerprint_file, fingerprint_sources
 from hiresseg.scenes.handles import Handles
 from hiresseg.scenes.header import Stored, read_header
+from hiresseg.scenes.reader import Reader
+from hiresseg.scenes.refusals import refuse_files, refuse_source
 from hiresseg.scenes.scene import Pixels, Valid
-from hiresseg.scenes.validity import merge_validity
+from hiresseg.scenes.vrt import read_vrt
 
 PIECE_BYTES = 16 << 20
 """What a coarse level is made from at a time, where the file has no overview of it."""
@@ -29,7 +27,7 @@ _SUMS_BYTES = 16 << 20
 
 
 class RasterScene:
-    """A local GeoTIFF as a scene.
+    """A local TIFF, JPEG 2000, PNG, JPEG or VRT as a scene.
 
     Args:
         uri: path of the file.
@@ -41,17 +39,22 @@ class RasterScene:
 
     def __init__(self, uri: str | Path, *, bands: Sequence[int] | None = None) -> None:
         self._path = local_file(uri)
-        refuse_disguised_sidecars(self._path)
-        self._handles = Handles(self._path, driver_of(self._path))
+        refuse_files(self._path)
+        driver = driver_of(self._path)
+        vrt = read_vrt(self._path) if driver == "VRT" else None
+        self._sources = vrt.sources if vrt else ()
+        for source in self._sources:
+            refuse_source(source)
+        self._handles = Handles(self._path, driver, vrt.text if vrt else None)
         self._header = read_header(self._path, self._handles, bands)
         self.uri = str(self._path)
         self.height, self.width = self._header.stored[0].height, self._header.stored[0].width
-        self.num_bands = len(self._header.bands)
+        self.num_bands = len(self._header.band_names)
         self.dtype = self._header.dtype
         self.georef = self._header.georef
         self.band_names = self._header.band_names
-        self.has_gaps = self._header.rule.can_exclude(self.dtype)
-        self._bytes_decoded, self._counting = 0, threading.Lock()
+        self.has_gaps = self._header.has_gaps
+        self._reader = Reader(self.uri, self._handles, self._header)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.uri, self._header.bands)
@@ -61,8 +64,11 @@ class RasterScene:
 
     @property
     def bytes_decoded(self) -> int:
-        """Bytes of source pixels that all threads have decoded so far, counted in whole source blocks."""
-        return self._bytes_decoded
+        """Bytes of source pixels that all threads have decoded so far, counted in whole source blocks.
+
+        Of a PNG or JPEG, which is decoded once and put aside, those that were read back.
+        """
+        return self._reader.bytes_decoded
 
     def size_at(self, level: int) -> tuple[int, int]:
         """Rows and columns of a level: those of level 0 divided by `2 ** level`, rounded up."""
@@ -100,11 +106,12 @@ class RasterScene:
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this state of the file, and of what lies beside it, from another."""
-        return {**fingerprint_file(self._path), "bands": list(self._header.bands)}
+        state = {**fingerprint_file(self._path), "bands": list(self._header.bands)}
+        return {**state, "sources": fingerprint_sources(self._sources)} if self._sources else state
 
     def close(self) -> None:
         """Close the files; a later read opens them again."""
-        self._handles.close()
+        self._reader.close()
 
     def _source_of(self, level: int) -> Stored:
         return next(stored for stored in reversed(self._header.stored) if stored.level <= max(level, 0))
@@ -140,45 +147,7 @@ class RasterScene:
                 yield Window(top, left, rows, cols).intersect(window)
 
     def _decode(self, stored: Stored, window: Window) -> tuple[Pixels, Valid]:
-        doing = (
-            f"decoding rows {window.top} to {window.bottom}, columns {window.left} to {window.right} "
-            f"of level {stored.level}"
-        )
-        with self._handles.lend(stored.overview, doing=doing) as dataset:
-            return self._read_valid(dataset, stored, window)
-
-    def _read_valid(self, dataset: DatasetReader, stored: Stored, window: Window) -> tuple[Pixels, Valid]:
-        at = GdalWindow(window.left, window.top, window.width, window.height)
-        rule, bands = self._header.rule, self._header.bands
-        valid: Bool[np.ndarray, "h w"] | None = None
-        if rule.mask_bands:
-            valid = (dataset.read_masks(rule.mask_bands, window=at) != 0).all(axis=0)
-        if rule.alpha and self._header.is_planar:
-            valid = merge_validity(valid, dataset.read(rule.alpha, window=at) != 0)
-        if valid is not None and not valid.any():
-            return np.zeros((self.num_bands, window.height, window.width), self.dtype), valid
-        if rule.alpha and not self._header.is_planar:
-            # one decode gives both: alpha lies in the same blocks
-            pixels = dataset.read([*bands, rule.alpha], window=at)
-            valid = merge_validity(valid, pixels[-1] != 0)
-            pixels = pixels[:-1]
-        else:
-            pixels = dataset.read(bands, window=at)
-        self._count(stored, window)
-        valid = merge_validity(valid, rule.of_pixels(pixels))
-        if valid is not None:
-            # what lies beneath a mask must not depend on whether a window was skipped or read
-            np.copyto(pixels, 0, where=~valid)
-        return pixels, valid
-
-    def _count(self, stored: Stored, window: Window) -> None:
-        rows, cols = stored.block
-        top, left = window.top // rows * rows, window.left // cols * cols
-        bottom = min(-(-window.bottom // rows) * rows, stored.height)
-        right = min(-(-window.right // cols) * cols, stored.width)
-        decoded = (bottom - top) * (right - left) * self.num_bands * self.dtype.itemsize
-        with self._counting:
-            self._bytes_decoded += decoded
+        return self._reader.read(stored, window)
 
 
 def _coarse_unit(block_px: int, shift: int) -> int:
