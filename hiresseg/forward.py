@@ -19,6 +19,9 @@ from torch import Tensor
 from hiresseg.errors import ModelError
 from hiresseg.models.spec import Model, ModelSpec, Segmenter
 
+SHORT_FORWARD_SECONDS = 0.02
+"""Where a tile takes less, reading, cutting and blending take as much, and only workers share those."""
+
 Precision = Literal["fp32", "bf16", "fp16"]
 Freedom = Literal["all", "layout", "nothing"]
 
@@ -161,6 +164,8 @@ def calibrate(
     for setting in trials * (2 if len(trials) > 1 else 1):
         if fastest and time.perf_counter() > deadline:
             break
+        if setting.workers < trials[0].workers and fastest[trials[0]] < SHORT_FORWARD_SECONDS:
+            continue
         measured = measure_tile_seconds(model, setting, -1)
         fastest[setting] = min(measured, fastest.get(setting, measured))
     tried = list(fastest.items())

@@ -141,6 +141,22 @@ def test_noise_does_not_decide():
     assert len(result.tried) == 2
 
 
+@pytest.mark.parametrize(("seconds", "workers"), [(0.001, 2), (0.06, 1)])
+def test_workers_are_given_up_only_for_long_forwards(seconds, workers):
+    def answer(images, prior):
+        # as if two threads inside a forward were much better than two forwards
+        time.sleep(seconds / (8 if torch.get_num_threads() == 2 else 1))
+        return torch.zeros(len(images), 2, 32, 32)
+
+    model = make_model(FakeSegmenter(answer), stages=STAGES[1:], num_logits=2)
+    before = torch.get_num_threads()
+    try:
+        setting = calibrate(model, ForwardSetting(workers=2), "all").setting
+    finally:
+        torch.set_num_threads(before)
+    assert (setting.workers, setting.threads) == (workers, 3 - workers)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_network_that_fails_ends_calibration_with_its_own_error(workers):
     model = make_model(constant(0.0), stages=STAGES[1:], num_logits=2)
