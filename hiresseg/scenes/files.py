@@ -51,7 +51,7 @@ def local_file(uri: str | Path) -> Path:
     except (OSError, ValueError) as error:
         raise SceneError(f"{text!r}: cannot be looked up ({error}); check the path, or rename it") from error
     if found:
-        raise SceneError(f"{text}: is no regular file; give the path of an image")
+        raise SceneError(f"{text}: is no regular file; give the path of a GeoTIFF, or of another image")
     raise SceneError(f"{text}: no such file; check the path")
 
 
@@ -72,7 +72,10 @@ def driver_of(path: Path) -> str:
     if is_xml and path.suffix.lower() == ".vrt":
         return "VRT"
     if b"<VRTDataset" in head:
-        raise SceneError(f"{path}: is a VRT, and is not named one; rename it to .vrt if you trust it")
+        raise SceneError(
+            f"{path}: is a VRT, and is not named one; rename it to .vrt if you trust it, or write it as a "
+            "file with `gdal_translate -of COG`"
+        )
     kind = next((name for magic, name in _OTHER_FORMATS if head.startswith(magic)), "of an unknown format")
     remedy = "convert it with `gdal_translate -of COG`" if head else "it has no content: copy it again"
     raise SceneError(

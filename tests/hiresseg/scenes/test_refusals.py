@@ -150,6 +150,17 @@ def test_refuses_a_png_that_cannot_hold_what_it_announces(make_picture):
         open_scene(path)
 
 
+def test_refuses_a_jpeg_2000_of_one_huge_piece(make_picture):
+    path = make_picture(noise((3, 64, 64)), "JP2OpenJPEG")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\xff\x4f\xff\x51") + 8
+    struct.pack_into(">IIIIIIII", content, at, 60_000, 60_000, 0, 0, 60_000, 60_000, 0, 0)
+    struct.pack_into(">II", content, content.index(b"ihdr") + 4, 60_000, 60_000)
+    path.write_bytes(content)
+    with pytest.raises(SceneError, match=r"MiB allowed|damaged"):
+        open_scene(path).read(Window(0, 0, 9, 9))
+
+
 def test_refuses_a_picture_for_which_the_disk_has_no_room(make_picture, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     scene = open_scene(make_picture(noise((3, 40, 30)), "PNG"))
