@@ -28,7 +28,7 @@ import numpy as np
 import zarr
 from jaxtyping import UInt8
 from numpy import ndarray
-from zarr.codecs import BytesCodec, GzipCodec, ShardingCodecIndexLocation
+from zarr.codecs import BytesCodec, GzipCodec
 
 from hiresseg.deflate import GZIP_LEVEL
 from hiresseg.durable import sync, write_durably
@@ -84,10 +84,8 @@ class RunArray:
             store=str(self.folder),
             shape=(*leading, layout.height, layout.width),
             chunks=(*leading, layout.chunk_px, layout.chunk_px),
-            shards={
-                "shape": (*leading, layout.shard_px, layout.shard_px),
-                "index_location": ShardingCodecIndexLocation.end,
-            },
+            # the index stands at the end of a shard, which is zarr's default
+            shards=(*leading, layout.shard_px, layout.shard_px),
             dtype="uint8",
             fill_value=layout.fill,
             filters=(),

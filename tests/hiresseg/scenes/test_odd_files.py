@@ -20,6 +20,7 @@ from rasterio.crs import CRS
 from hiresseg.errors import SceneError
 from hiresseg.geometry import Window
 from hiresseg.scenes import open_scene
+from hiresseg_pipelines.timings import peak_memory_bytes
 
 WINDOW_PX = 300
 MEMORY_BYTES = 6 << 30
@@ -94,7 +95,7 @@ def main(folder: Path) -> None:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         print(path, flush=True)  # noqa: T201
         files[str(path.relative_to(folder))] = outcome_of(path)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    peak = peak_memory_bytes()
     print(json.dumps({"gdal": rasterio.__gdal_version__, "peak_bytes": peak, "files": files}))  # noqa: T201
 
 
