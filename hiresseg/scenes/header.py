@@ -134,6 +134,9 @@ def _dtype_read(samples: np.dtype, palette: Palette | None) -> np.dtype:
     if palette:
         return np.dtype(np.uint8)
     # sums of such integers would run over; beyond 2**53 the last digits go
+    if samples == np.float16:
+        # what older versions of GDAL make of it themselves
+        return np.dtype(np.float32)
     return np.dtype(np.float64) if samples.kind in "iu" and samples.itemsize == 8 else samples
 
 

@@ -66,7 +66,8 @@ def refuse_samples(path: Path, dataset: DatasetReader, bands: tuple[int, ...]) -
     """
     dtypes, kinds = dataset.dtypes, dataset.colorinterp
     for i in bands:
-        if dtypes[i - 1] not in DTYPES:
+        # half floats are what GDAL names so from version 3.11 on, and single floats before
+        if dtypes[i - 1] not in (*DTYPES, "float16"):
             raise SceneError(
                 f"{path}: band {i} has samples of type {dtypes[i - 1]}; "
                 f"convert it to one of {', '.join(DTYPES)}, for example with `gdal_translate -ot Float32`"
