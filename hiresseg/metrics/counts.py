@@ -1,4 +1,4 @@
-"""Counts that add up across blocks."""
+"""How many pixels have each value."""
 
 from __future__ import annotations
 
