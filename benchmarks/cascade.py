@@ -20,6 +20,8 @@ import zarr
 from processes import run_hiresseg
 
 from hiresseg.geometry import Window
+from hiresseg.metrics import Confusion
+from hiresseg.metrics.confusion import UNKNOWN
 from hiresseg.models.folder import find_model
 from hiresseg.prior import Prior
 from hiresseg.store import ArrayLayout, RunArray
@@ -29,14 +31,9 @@ IGNORE, FOREGROUND = 255, 1
 
 def score_labels(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """IoU, precision and recall of the foreground."""
-    known, true = truth != IGNORE, truth == FOREGROUND
-    found = found & known
-    hits = int((found & true).sum())
-    return {
-        "iou": hits / max(1, int((found | (true & known)).sum())),
-        "precision": hits / max(1, int(found.sum())),
-        "recall": hits / max(1, int((true & known).sum())),
-    }
+    matrix = Confusion(2)
+    matrix.add(np.where(truth == IGNORE, UNKNOWN, truth.astype(np.int16)), found.astype(np.int16))
+    return {name: float(getattr(matrix, name)[FOREGROUND]) for name in ("iou", "precision", "recall")}
 
 
 def run_model(image: Path, model: Path, out: Path) -> tuple[np.ndarray, dict[str, Any]]:

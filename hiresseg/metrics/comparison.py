@@ -29,8 +29,15 @@ MAP_PX = 1600
 class LabelSource(Protocol):
     """A map of classes read by window."""
 
-    height: int
-    width: int
+    @property
+    def height(self) -> int:
+        """Rows."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        ...
 
     def read(self, window: Window) -> Int16[ndarray, "h w"]:
         """Class of each pixel of a window inside the map; UNKNOWN for none."""
@@ -54,19 +61,28 @@ class ErrorMap:
     """Right and wrong pixels in squares of `factor` pixels, for a picture of a scene of any size."""
 
     factor: int
-    counts: Int64[ndarray, "4 h w"]
-    """Right and not 0, right and 0, wrong and not 0 (falsely found), wrong and 0 (missed)."""
+    num_pixels: int
+    """Pixels of the scene, known or not."""
+    counts: Int64[ndarray, "5 h w"]
+    """Right and not 0, right and 0, wrong and not 0 (falsely found), wrong and 0 (missed), no answer."""
 
     @classmethod
     def of(cls, height: int, width: int) -> ErrorMap:
         """Nothing counted yet."""
         factor = max(1, -(-max(height, width) // MAP_PX))
-        return cls(factor, np.zeros((4, -(-height // factor), -(-width // factor)), np.int64))
+        return cls(factor, height * width, np.zeros((5, -(-height // factor), -(-width // factor)), np.int64))
 
     def add(self, window: Window, truth: Int16[ndarray, "h w"], prediction: Int16[ndarray, "h w"]) -> None:
         """Count a window."""
-        is_known, is_right, is_zero = truth != UNKNOWN, truth == prediction, prediction <= 0
-        kinds = (is_right & ~is_zero, is_right & is_zero, ~is_right & ~is_zero, ~is_right & is_zero)
+        is_known, is_right, is_zero = truth != UNKNOWN, truth == prediction, prediction == 0
+        is_answer = prediction != UNKNOWN
+        kinds = (
+            is_right & ~is_zero,
+            is_right & is_zero,
+            ~is_right & ~is_zero & is_answer,
+            ~is_right & is_zero,
+            ~is_answer,
+        )
         rows = np.arange(window.top, window.bottom) // self.factor - window.top // self.factor
         cols = np.arange(window.left, window.right) // self.factor - window.left // self.factor
         row_starts = np.flatnonzero(np.diff(rows, prepend=-1))
@@ -78,7 +94,7 @@ class ErrorMap:
             layer[area] += np.add.reduceat(sums, col_starts, axis=1)
 
     @property
-    def shares(self) -> Float32[ndarray, "4 h w"]:
+    def shares(self) -> Float32[ndarray, "5 h w"]:
         """Share of each kind in each square; all 0 where nothing is known."""
         total = np.maximum(self.counts.sum(axis=0), 1)
         shares: ndarray = (self.counts / total).astype(np.float32)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from hiresseg_pipelines.evaluate_request import EvaluateRequest
 from hiresseg_pipelines.options import takes
 from hiresseg_pipelines.request import RunRequest
 
@@ -79,6 +80,27 @@ def verify(run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder t
         from hiresseg_pipelines.verify import verify as verify_flow
 
         typer.echo(verify_flow(run))
+
+
+@app.command()
+@takes(EvaluateRequest)
+def evaluate(request: EvaluateRequest) -> None:
+    """Compare PREDICTION with TRUTH, or a model's answers with labels: IoU, boundaries, panoptic quality."""
+    from hiresseg_pipelines.stopping import exit_on_signals
+
+    with exit_on_signals():
+        import json
+
+        from rich.console import Console
+
+        from hiresseg_pipelines.evaluate import evaluate as evaluate_flow
+        from hiresseg_pipelines.evaluate_tables import print_evaluation
+
+        result = evaluate_flow(request, lambda text: typer.echo(text, err=True))
+        if request.json:
+            typer.echo(json.dumps(result, indent=1))
+        else:
+            print_evaluation(result, Console())
 
 
 @app.command("import-model")
