@@ -244,9 +244,10 @@ def refuse_torchscript(path: Path) -> None:
     Raises:
         ModelError: with the command that makes an ONNX file of it.
     """
-    if not os.path.isfile(path) or not zipfile.is_zipfile(path):  # noqa: PTH113 - it never raises
-        return
     try:
+        # isfile never raises, is_zipfile does where the end of an archive is damaged
+        if not os.path.isfile(path) or not zipfile.is_zipfile(path):  # noqa: PTH113
+            return
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError):
