@@ -155,10 +155,12 @@ def _build(config: NetworkConfig, name: str) -> nn.Module:
 
 def _build_own(config: NetworkConfig, name: str) -> nn.Module:
     from hiresseg.models.cascade import CoarseNet, RefineNet
+    from hiresseg.models.fcn import FCN
     from hiresseg.models.pointwise import PointwiseNet
 
     table: dict[str, type[nn.Module]] = {
         "CoarseNet": CoarseNet,
+        "FCN": FCN,
         "PointwiseNet": PointwiseNet,
         "RefineNet": RefineNet,
     }
