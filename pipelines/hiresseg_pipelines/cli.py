@@ -6,24 +6,13 @@ Exit codes: 0 done, 2 refused or failed with a reason, 130 stopped on request, 1
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from hiresseg_pipelines.request import (
-    Augmentation,
-    Normalize,
-    Precision,
-    RunRequest,
-    parse_bands,
-    parse_bytes,
-    parse_device,
-)
-
-Parsed = TypeVar("Parsed")
+from hiresseg_pipelines.options import takes
+from hiresseg_pipelines.request import RunRequest
 
 app = typer.Typer(
     name="hiresseg",
@@ -33,75 +22,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-SceneArgument = Annotated[str, typer.Argument(help="The image: a GeoTIFF of any size.", show_default=False)]
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A bundled model, a folder, a .pt2 or .onnx file, or my_module:build.",
-        show_default=False,
-    ),
-]
-BandsOption = Annotated[
-    str | None, typer.Option(help="Bands to read, from 1, in the model's order: 4,3,2.", show_default=False)
-]
-ConfidenceOption = Annotated[bool, typer.Option("--confidence", help="Also write confidence.tif.")]
-NormalizeOption = Annotated[
-    Normalize,
-    typer.Option(help="Mean and deviation of the model, or of this scene (taken once, from an overview)."),
-]
-AugmentationOption = Annotated[
-    Augmentation,
-    typer.Option("--tta", help="Average over each tile mirrored (4 forwards), or turned too (8)."),
-]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic of the network.")]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1, max=1024, help="Blocks at the same time, one thread each.", show_default="measured and chosen"
-    ),
-]
-BlockOption = Annotated[
-    int | None,
-    typer.Option(
-        min=16,
-        help="About the edge of a block in pixels; decides memory, never the result.",
-        show_default=False,
-    ),
-]
-MemoryOption = Annotated[
-    str | None, typer.Option(help="Refuse to start if more is needed: 4GiB, 800MiB.", show_default=False)
-]
-OutOption = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="Output folder.", show_default="SCENE.hiresseg, beside the scene"),
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew where another run stands.")]
-
 
 @app.command()
-def run(  # noqa: PLR0913 - one parameter per thing a user can say
-    scene: SceneArgument,
-    model: ModelOption,
-    out: OutOption = None,
-    *,
-    bands: BandsOption = None,
-    confidence: ConfidenceOption = False,
-    normalize: NormalizeOption = "model",
-    tta: AugmentationOption = "none",
-    device: DeviceOption = "cpu",
-    precision: PrecisionOption = "fp32",
-    workers: WorkersOption = None,
-    block: BlockOption = None,
-    max_memory: MemoryOption = None,
-    overwrite: OverwriteOption = False,
-) -> None:
+@takes(RunRequest)
+def run(request: RunRequest) -> None:
     """Segment SCENE: labels.tif, preview.png, report.json. Stopped at any time, the same command goes on."""
-    request = _request(scene, model, bands, device, max_memory)
-    request = replace(request, confidence=confidence, normalize=normalize, precision=precision, tta=tta)
-    request = replace(request, out=out, workers=workers, block_px=block, overwrite=overwrite)
     from hiresseg_pipelines.stopping import stop_on_signals
 
     with stop_on_signals() as should_stop:
@@ -116,24 +41,9 @@ def run(  # noqa: PLR0913 - one parameter per thing a user can say
 
 
 @app.command()
-def plan(  # noqa: PLR0913 - as above
-    scene: SceneArgument,
-    model: ModelOption,
-    *,
-    bands: BandsOption = None,
-    confidence: ConfidenceOption = False,
-    normalize: NormalizeOption = "model",
-    tta: AugmentationOption = "none",
-    device: DeviceOption = "cpu",
-    precision: PrecisionOption = "fp32",
-    workers: WorkersOption = None,
-    block: BlockOption = None,
-    max_memory: MemoryOption = None,
-) -> None:
+@takes(RunRequest, without=("out", "overwrite"))
+def plan(request: RunRequest) -> None:
     """Say what `run` would do: tiles, forwards, bytes, memory, disk and time. Writes nothing."""
-    request = _request(scene, model, bands, device, max_memory)
-    request = replace(request, confidence=confidence, normalize=normalize, precision=precision, tta=tta)
-    request = replace(request, workers=workers, block_px=block)
     from hiresseg_pipelines.stopping import exit_on_signals
 
     with exit_on_signals():
@@ -203,23 +113,6 @@ def main() -> None:
     except HiressegError as error:
         typer.echo(f"hiresseg: {error}", err=True)
         sys.exit(2)
-
-
-def _request(scene: str, model: str, bands: str | None, device: str, max_memory: str | None) -> RunRequest:
-    return RunRequest(
-        scene=scene,
-        model=model,
-        bands=None if bands is None else _parse("--bands", parse_bands, bands),
-        device=_parse("--device", parse_device, device),
-        max_memory=None if max_memory is None else _parse("--max-memory", parse_bytes, max_memory),
-    )
-
-
-def _parse(option: str, parse: Callable[[str], Parsed], text: str) -> Parsed:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 if __name__ == "__main__":

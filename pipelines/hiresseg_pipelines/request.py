@@ -6,7 +6,11 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import typer
+
+from hiresseg_pipelines.options import read_by
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Normalize = Literal["model", "scene"]
@@ -14,35 +18,6 @@ Augmentation = Literal["none", "flips", "d4"]
 
 _UNITS = {"": 1} | {f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", 1)}
 _UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", 1)} | {"b": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What was asked for, as typed."""
-
-    scene: str | Path
-    model: str
-    out: Path | None = None
-    bands: tuple[int, ...] | None = None
-    confidence: bool = False
-    normalize: Normalize = "model"
-    tta: Augmentation = "none"
-    device: str = "cpu"
-    precision: Precision = "fp32"
-    workers: int | None = None
-    """Blocks at the same time, one torch thread each; None leaves threads and layout to the calibration."""
-    block_px: int | None = None
-    max_memory: int | None = None
-    """Bytes."""
-    overwrite: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """Where the outputs go."""
-        if self.out is not None:
-            return self.out
-        scene = Path(self.scene)
-        return scene.with_name(f"{scene.name}.hiresseg")
 
 
 def parse_bands(text: str) -> tuple[int, ...]:
@@ -78,3 +53,83 @@ def parse_device(text: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", text):
         raise ValueError(f"give cpu, cuda or cuda:N; got {text!r}")
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What was asked for, as typed: the arguments and options of `run`."""
+
+    scene: Annotated[str, typer.Argument(metavar="SCENE", help="The image, of any size.", show_default=False)]
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A bundled model, a folder, a .pt2 or .onnx file, or my_module:build.",
+            show_default=False,
+        ),
+    ]
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Output folder.", show_default="SCENE.hiresseg, beside the scene"),
+    ] = None
+    bands: Annotated[
+        tuple[int, ...] | None,
+        typer.Option(
+            help="Bands to read, from 1, in the model's order: 4,3,2.",
+            show_default=False,
+            parser=read_by(parse_bands),
+        ),
+    ] = None
+    confidence: Annotated[bool, typer.Option("--confidence", help="Also write confidence.tif.")] = False
+    normalize: Annotated[
+        Normalize,
+        typer.Option(
+            help="Mean and deviation of the model, or of this scene (taken once, from an overview)."
+        ),
+    ] = "model"
+    tta: Annotated[
+        Augmentation,
+        typer.Option("--tta", help="Average over each tile mirrored (4 forwards), or turned too (8)."),
+    ] = "none"
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", parser=read_by(parse_device))] = "cpu"
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = "fp32"
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Blocks at the same time, one thread each.",
+            show_default="measured and chosen",
+        ),
+    ] = None
+    """One torch thread each; None leaves threads and layout to the calibration."""
+    block_px: Annotated[
+        int | None,
+        typer.Option(
+            "--block",
+            min=16,
+            help="About the edge of a block in pixels; decides memory, never the result.",
+            show_default=False,
+        ),
+    ] = None
+    max_memory: Annotated[
+        int | None,
+        typer.Option(
+            help="Refuse to start if more is needed: 4GiB, 800MiB.",
+            show_default=False,
+            parser=read_by(parse_bytes),
+        ),
+    ] = None
+    """Bytes."""
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where another run stands.")] = (
+        False
+    )
+
+    @property
+    def folder(self) -> Path:
+        """Where the outputs go."""
+        if self.out is not None:
+            return self.out
+        scene = Path(self.scene)
+        return scene.with_name(f"{scene.name}.hiresseg")

@@ -97,7 +97,7 @@ def test_options_that_say_nothing_are_refused(hiresseg, toy_scene, toy_model, ou
 
 def test_a_command_without_a_model_or_a_scene_says_so(hiresseg, toy_scene, toy_model):
     assert_refused(hiresseg("run", toy_scene), "--model")
-    assert_refused(hiresseg("run", "--model", toy_model), "scene")
+    assert_refused(hiresseg("run", "--model", toy_model), "SCENE")
     assert_refused(hiresseg("segment", toy_scene), "segment")
 
 
