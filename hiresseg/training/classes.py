@@ -88,8 +88,12 @@ def check_classes(classes: Sequence[LabelClass], where: str) -> None:
 
 
 def classes_of_values(values: Sequence[int]) -> tuple[LabelClass, ...]:
-    """Classes for the values found in label rasters that nobody has named; 255 is none of them."""
-    named = [value for value in sorted(values) if value != IGNORE]
+    """Classes for the values found in label rasters that nobody has named.
+
+    255 is none of them, unless 0 is all there is beside it: masks of black and white.
+    """
+    is_mask = set(values) == {0, IGNORE}
+    named = [value for value in sorted(values) if is_mask or value != IGNORE]
     return tuple(
         LabelClass(value, "background" if value == 0 else f"class_{value}", _color(None, i))
         for i, value in enumerate(named)

@@ -55,24 +55,29 @@ def find_files(images: Path, labels: Path) -> tuple[list[tuple[Path, Path]], lis
 
 def open_pairs(
     files: Iterable[tuple[Path, Path]], bands: Sequence[int] | None = None
-) -> tuple[list[Pair], list[str]]:
+) -> tuple[list[Pair | None], list[str]]:
     """Opens them, and says which of them do not belong together.
 
     Args:
         files: image and labels.
         bands: which of the image to read, from 1; all if None.
+
+    Returns:
+        A pair for each, None where it has a fault, and all faults.
     """
-    pairs: list[Pair] = []
+    pairs: list[Pair | None] = []
+    first: Scene | None = None
     faults: list[str] = []
     for image_path, labels_path in files:
         image = _try_open(lambda path=image_path: open_scene(path, bands=bands), faults)  # type: ignore[misc]
         labels = _try_open(lambda path=labels_path: RasterScene(path, as_stored=True), faults)  # type: ignore[misc]
         if image is None or labels is None:
+            pairs.append(None)
             continue
-        found = [*_faults_of(image, labels), *(_faults_beside(image, pairs[0].image) if pairs else ())]
+        found = [*_faults_of(image, labels), *(_faults_beside(image, first) if first else ())]
         faults += found
-        if not found:
-            pairs.append(Pair(image_path.stem, image, labels))
+        first = first or image
+        pairs.append(None if found else Pair(image_path.stem, image, labels))
     return pairs, faults
 
 
