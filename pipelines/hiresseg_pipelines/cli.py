@@ -116,6 +116,23 @@ def import_model(
     typer.echo(describe_import(file, out, allow_missing=allow_missing))
 
 
+@app.command()
+def push(
+    model: Annotated[Path, typer.Argument(help="A model folder.", show_default=False)],
+    address: Annotated[
+        str, typer.Argument(metavar="hf://OWNER/NAME", help="Where to on the Hub.", show_default=False)
+    ],
+    *,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everyone read a repository that is made.")
+    ] = False,
+) -> None:
+    """Upload a model folder to the Hugging Face Hub; log in first with `hf auth login`."""
+    from hiresseg.models.hub import push_model
+
+    typer.echo(push_model(model, address, private=not public))
+
+
 def main() -> None:
     """Run the command; a refusal is one message on stderr and exit code 2."""
     # the library of errors is small; torch is not imported by it
