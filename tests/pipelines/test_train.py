@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,6 +207,14 @@ def parse_recipe_of(text):
     import tomllib
 
     return parse_recipe(tomllib.loads(text), "text")
+
+
+def test_the_recipe_that_stands_in_the_repository_reads_and_its_data_are_sound(shared_data, monkeypatch):
+    path = Path(__file__).resolve().parents[2] / "pipelines" / "recipes" / "breeding-plots.toml"
+    recipe = read_train_recipe(path)
+    assert [entry.name for entry in recipe.classes] == ["background", "plot"]
+    monkeypatch.chdir(path.parents[2])
+    assert train(TrainRequest(path, check=True), lambda _: None) == "the data can be trained on"
 
 
 @pytest.mark.parametrize(
