@@ -29,6 +29,8 @@ import zarr
 from jaxtyping import UInt8
 from numpy import ndarray
 from zarr.codecs import BytesCodec, GzipCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from hiresseg.deflate import GZIP_LEVEL
 from hiresseg.durable import sync, write_durably
@@ -76,12 +78,13 @@ class RunArray:
         """Edge of a chunk."""
         return self.layout.chunk_px
 
-    def create(self) -> None:
-        """Write the array's metadata."""
+    def metadata(self) -> bytes:
+        """What its zarr.json says."""
         layout = self.layout
         leading = (layout.num_channels,) if layout.num_channels else ()
+        files: dict[str, Buffer] = {}
         zarr.create_array(
-            store=str(self.folder),
+            store=MemoryStore(files),
             shape=(*leading, layout.height, layout.width),
             chunks=(*leading, layout.chunk_px, layout.chunk_px),
             # the index stands at the end of a shard, which is zarr's default
@@ -92,6 +95,14 @@ class RunArray:
             serializer=BytesCodec(),
             compressors=GzipCodec(level=GZIP_LEVEL),
         )
+        return files["zarr.json"].to_bytes()
+
+    def write_metadata(self) -> None:
+        """Write zarr.json, unless it stands there as it should."""
+        path, metadata = self.folder / "zarr.json", self.metadata()
+        if not path.is_file() or path.read_bytes() != metadata:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_durably(path, metadata)
 
     def shard_path(self, row: int, col: int) -> Path:
         """The file of a shard."""
@@ -283,8 +294,7 @@ class RunStore:
             self._remove()
             self.group.mkdir(parents=True, exist_ok=True)
             for layout in layouts:
-                RunArray(self.group, layout).create()
-                write_durably(self.group / layout.name / "zarr.json", _read(self.group / layout.name))
+                RunArray(self.group, layout).write_metadata()
             self._journal.path.touch()
             self.scratch.mkdir()
             attributes = {"hiresseg": {**record, "format": FORMAT}}
@@ -309,6 +319,9 @@ class RunStore:
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(exist_ok=True)
         self.open_arrays(layouts)
+        for array in self.arrays.values():
+            # other programs read by it; this one does not, and would not notice
+            array.write_metadata()
 
     def open_arrays(self, layouts: Sequence[ArrayLayout]) -> None:
         """Make the arrays reachable under `arrays`."""
@@ -375,7 +388,3 @@ OUTPUT_NAMES = frozenset({"labels.tif", "confidence.tif", "preview.png", "report
 
 GROUP_NAMES = frozenset({"labels", "confidence", "stages", "journal", "thumbnail.npy", "thumbnail-valid.npy"})
 """What stands in a group, beside the record and hidden files."""
-
-
-def _read(folder: Path) -> bytes:
-    return (folder / "zarr.json").read_bytes()

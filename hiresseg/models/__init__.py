@@ -42,7 +42,7 @@ def describe_model(name_or_path: str | Path) -> ModelSpec:
     Args:
         name_or_path: a bundled model's name, a model folder, a folder written by the save_pretrained of
             segmentation-models-pytorch, an exported network (.pt2, .onnx) with a config.json beside it, or
-            "module:function", which is built to be described.
+            "module:function", which is built to be described; or "hf://OWNER/NAME", which is fetched.
 
     Raises:
         ModelError: if there is no such model or its configuration is not as it should be.
@@ -57,8 +57,9 @@ def describe_model(name_or_path: str | Path) -> ModelSpec:
 def load_model(name_or_path: str | Path, *, device: str = "cpu") -> Model:
     """The model with its weights, in eval mode and single precision, ready to segment.
 
-    Nothing is downloaded. Nothing is unpickled and no code of the model's is run, but where a .pt2 file or a
-    Python function is named: a torch.export file can hold any code, and so is opened only by its own name.
+    Nothing is downloaded but what is named by hf://. Nothing is unpickled and no code of the model's is run,
+    but where a .pt2 file or a Python function is named: a torch.export file can hold any code, and so is
+    opened only by its own name.
 
     Args:
         name_or_path: as for `describe_model`. A text that names a bundled model means that one; write

@@ -12,6 +12,7 @@ from pathlib import Path
 from hiresseg.errors import ModelError
 from hiresseg.models.checks import parse_object
 from hiresseg.models.config import FILE_SUFFIXES, ModelConfig, parse_config, parse_short_config
+from hiresseg.models.hub import fetch_model, is_on_hub
 from hiresseg.models.huggingface import config_of_huggingface, is_huggingface
 from hiresseg.models.smp import config_of_pretrained, is_pretrained
 
@@ -60,7 +61,7 @@ def bundled_names() -> tuple[str, ...]:
 def find_model(name_or_path: str | Path) -> tuple[Path, str | None]:
     """The folder of a model, and the name of the exported network in it where that file was named itself.
 
-    A text that names a bundled model means that one, "./name" a folder.
+    A text that names a bundled model means that one, "./name" a folder, "hf://owner/name" one on the Hub.
 
     Raises:
         ModelError: if there is no such model, or it is a file of another kind, or a folder that holds pickles
@@ -68,6 +69,8 @@ def find_model(name_or_path: str | Path) -> tuple[Path, str | None]:
     """
     if isinstance(name_or_path, str) and name_or_path in bundled_names():
         return _BUNDLED / name_or_path, None
+    if isinstance(name_or_path, str) and is_on_hub(name_or_path):
+        return _find_folder(fetch_model(name_or_path)), None
     path = Path(name_or_path)
     if path.suffix.lower() in FILE_SUFFIXES.values() and os.path.isfile(path):  # noqa: PTH113 - it never raises
         refuse_torchscript(path)
@@ -244,9 +247,10 @@ def refuse_torchscript(path: Path) -> None:
     Raises:
         ModelError: with the command that makes an ONNX file of it.
     """
-    if not os.path.isfile(path) or not zipfile.is_zipfile(path):  # noqa: PTH113 - it never raises
-        return
     try:
+        # isfile never raises, is_zipfile does where the end of an archive is damaged
+        if not os.path.isfile(path) or not zipfile.is_zipfile(path):  # noqa: PTH113
+            return
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError):

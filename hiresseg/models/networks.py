@@ -156,11 +156,13 @@ def _build(config: NetworkConfig, name: str) -> nn.Module:
 def _build_own(config: NetworkConfig, name: str) -> nn.Module:
     from hiresseg.models.cascade import CoarseNet, RefineNet
     from hiresseg.models.crm import ContinuousRefiner
+    from hiresseg.models.fcn import FCN
     from hiresseg.models.pointwise import PointwiseNet
 
     table: dict[str, type[nn.Module]] = {
         "CoarseNet": CoarseNet,
         "ContinuousRefiner": ContinuousRefiner,
+        "FCN": FCN,
         "PointwiseNet": PointwiseNet,
         "RefineNet": RefineNet,
     }

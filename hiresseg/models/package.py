@@ -54,6 +54,16 @@ def load_package(name_or_path: str | Path, device: str) -> Model:
     """See `hiresseg.models.load_model`."""
     target = find_device(device)
     folder, named = find_model(name_or_path)
+    try:
+        return _load(folder, named, target)
+    except ModelError as error:
+        if folder.name in str(error):
+            raise
+        # what is wrong with a weight or a network is told with the model that it lies in
+        raise ModelError(f"{folder}: {error}") from error
+
+
+def _load(folder: Path, named: str | None, target: torch.device) -> Model:
     config = read_config(folder, named)
     stages = range(len(config.networks))
     from_files = [stage for stage in stages if config.networks[stage].library in FILE_SUFFIXES]

@@ -131,16 +131,22 @@ def default_entries(
     return {
         "name": folder,
         "bands": ["red", "green", "blue"] if is_rgb else [f"band_{i + 1}" for i in range(num_bands)],
-        "classes": [{"name": name, "color": _color(i)} for i, name in enumerate(class_names)],
+        "classes": [{"name": name, "color": list(class_color(i))} for i, name in enumerate(class_names)],
         "activation": activation,
-        "mean": [255 * m for m in _IMAGENET_MEAN] if is_rgb else [127.5] * num_bands,
-        "std": [255 * s for s in _IMAGENET_STD] if is_rgb else [127.5] * num_bands,
+        "mean": list(imagenet_statistics()[0]) if is_rgb else [127.5] * num_bands,
+        "std": list(imagenet_statistics()[1]) if is_rgb else [127.5] * num_bands,
     }
 
 
-def _color(index: int) -> list[object]:
+def imagenet_statistics() -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) of red, green and blue in bytes, as encoders that saw ImageNet want them."""
+    return tuple(255 * m for m in _IMAGENET_MEAN), tuple(255 * s for s in _IMAGENET_STD)
+
+
+def class_color(index: int) -> tuple[int, int, int]:
+    """Red, green and blue of a class that has no colour of its own; 0 is black."""
     # each bit of the number brightens one of the three, from the highest of the colour downwards
     color = [0, 0, 0]
     for bit in range(8):
         color[bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
-    return list(color)
+    return color[0], color[1], color[2]

@@ -31,8 +31,9 @@ GDAL_OPTIONS = {
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
 
-# it raises its own errors past rasterio's where a damaged file surprises it
-GDAL_ERRORS = (RasterioError, CRSError, CPLE_BaseError)
+# GDAL raises its own errors past rasterio's where a damaged file surprises it, and its messages may quote
+# bytes of the file, which rasterio takes for text
+GDAL_ERRORS = (RasterioError, CRSError, CPLE_BaseError, UnicodeDecodeError)
 
 # `warnings.catch_warnings` swaps a list of the whole process, so two opens must not do it at once
 _OPENING = threading.Lock()

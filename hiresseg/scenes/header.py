@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,14 @@ class Header:
     """How the file's pixels are turned before anyone sees them."""
     stored: tuple[Stored, ...]
     """Fine to coarse, turned; the first is full resolution."""
+
+    def as_stored(self) -> Header:
+        """The same file read for its numbers: no palette, and every pixel counts."""
+        plain = replace(self, rule=ValidityRule((), None, (None,) * len(self.bands)), has_gaps=False)
+        if self.palette is None:
+            return plain
+        samples = np.dtype(np.uint8 if len(self.palette.colors) == 256 else np.uint16)
+        return replace(plain, palette=None, dtype=samples, band_names=(f"band_{self.bands[0]}",))
 
 
 def read_header(path: Path, handles: Handles, bands: Sequence[int] | None) -> Header:

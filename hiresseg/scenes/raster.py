@@ -32,12 +32,16 @@ class RasterScene:
     Args:
         uri: path of the file.
         bands: indices of the bands to read, from 1, in any order; all but alpha if None.
+        as_stored: whether numbers are read as they stand in the file, whatever its palette, masks and nodata
+            value make of them: for label rasters.
 
     Raises:
         SceneError: if the file is missing, unreadable, or of a kind that is not taken.
     """
 
-    def __init__(self, uri: str | Path, *, bands: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, uri: str | Path, *, bands: Sequence[int] | None = None, as_stored: bool = False
+    ) -> None:
         self._path = local_file(uri)
         refuse_files(self._path)
         driver = driver_of(self._path)
@@ -46,7 +50,8 @@ class RasterScene:
         for source in self._sources:
             refuse_source(source)
         self._handles = Handles(self._path, driver, vrt.text if vrt else None)
-        self._header = read_header(self._path, self._handles, bands)
+        header = read_header(self._path, self._handles, bands)
+        self._as_stored, self._header = as_stored, header.as_stored() if as_stored else header
         self.uri = str(self._path)
         self.height, self.width = self._header.stored[0].height, self._header.stored[0].width
         self.num_bands = len(self._header.band_names)
@@ -57,7 +62,7 @@ class RasterScene:
         self._reader = Reader(self.uri, self._handles, self._header)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.uri, self._header.bands)
+        return _reopen, (self.uri, self._header.bands, self._as_stored)
 
     def __repr__(self) -> str:
         return f"RasterScene({self.uri!r}, bands={self._header.bands})"
@@ -156,5 +161,5 @@ def _coarse_unit(block_px: int, shift: int) -> int:
     return exact if exact <= 1024 else -(-block_px >> shift)
 
 
-def _reopen(uri: str, bands: tuple[int, ...]) -> RasterScene:
-    return RasterScene(uri, bands=bands)
+def _reopen(uri: str, bands: tuple[int, ...], as_stored: bool) -> RasterScene:
+    return RasterScene(uri, bands=bands, as_stored=as_stored)

@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 refused or failed with a reason, 130 stopped on request, 1
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ import typer
 from hiresseg_pipelines.evaluate_request import EvaluateRequest
 from hiresseg_pipelines.options import takes
 from hiresseg_pipelines.request import RunRequest
+from hiresseg_pipelines.train_request import TrainRequest
 
 app = typer.Typer(
     name="hiresseg",
@@ -39,6 +41,21 @@ def run(request: RunRequest) -> None:
         with RunProgress() as progress:
             report = run_flow(request, progress, should_stop)
         typer.echo(describe_result(report, request.folder))
+
+
+@app.command()
+@takes(TrainRequest)
+def train(request: TrainRequest) -> None:
+    """Train a model on images and their labels. Stopped at any time, the same command goes on."""
+    from hiresseg_pipelines.stopping import stop_on_signals
+
+    with stop_on_signals("step") as should_stop:
+        # threads that wait for each other by spinning make a step ten times slower where cores are shared;
+        # OpenMP reads this when torch is imported
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from hiresseg_pipelines.train import train as train_flow
+
+        typer.echo(train_flow(request, lambda text: typer.echo(text, err=True), should_stop.is_set))
 
 
 @app.command()
@@ -119,6 +136,23 @@ def import_model(
     from hiresseg_pipelines.catalogue import describe_import
 
     typer.echo(describe_import(file, out, allow_missing=allow_missing))
+
+
+@app.command()
+def push(
+    model: Annotated[Path, typer.Argument(help="A model folder.", show_default=False)],
+    address: Annotated[
+        str, typer.Argument(metavar="hf://OWNER/NAME", help="Where to on the Hub.", show_default=False)
+    ],
+    *,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everyone read a repository that is made.")
+    ] = False,
+) -> None:
+    """Upload a model folder to the Hugging Face Hub; log in first with `hf auth login`."""
+    from hiresseg.models.hub import push_model
+
+    typer.echo(push_model(model, address, private=not public))
 
 
 def main() -> None:

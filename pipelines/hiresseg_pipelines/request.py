@@ -65,7 +65,7 @@ class RunRequest:
         typer.Option(
             "--model",
             "-m",
-            help="A bundled model, a folder, a .pt2 or .onnx file, or my_module:build.",
+            help="A bundled model, a folder, hf://OWNER/NAME, a .pt2 or .onnx file, or my_module:build.",
             show_default=False,
         ),
     ]

@@ -16,15 +16,19 @@ EXIT_CODE = 130
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first signal sets; the second ends the process."""
+def stop_on_signals(under_way: str = "blocks") -> Iterator[threading.Event]:
+    """An event that the first signal sets; the second ends the process.
+
+    Args:
+        under_way: what is finished first, for the message.
+    """
     should_stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         if should_stop.is_set():
             _end(b"hiresseg: stopped at once; the same command goes on\n")
         should_stop.set()
-        os.write(2, b"\nhiresseg: finishing the blocks under way; once more to stop at once\n")
+        os.write(2, f"\nhiresseg: finishing the {under_way} under way; once more to stop at once\n".encode())
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

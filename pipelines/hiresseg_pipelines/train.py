@@ -1,205 +1,91 @@
-"""Trains the cascade of a recipe and writes its model folder: ``python -m hiresseg_pipelines.train RECIPE``.
+"""`hiresseg train`: a recipe, or folders that become one, and then a model folder.
 
-Four trainings, one after the other, each of which goes on where it was killed: the coarse network; two of its
-kind that see one half of the rows each; the refiner, which reads what those two say about the other half.
+A recipe with the sections `coarse` and `refine` is that of a cascade; any other is that of one network.
+`python -m hiresseg_pipelines.train RECIPE --work FOLDER` does the same on a fixed number of threads.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from jaxtyping import Float, UInt8
-from numpy.random import Generator, default_rng
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
-from hiresseg.models import ClassInfo, ModelSpec, NetworkConfig, save_model
-from hiresseg.models.cascade import CoarseNet, RefineNet
-from hiresseg.training.augment import disturb_colours
-from hiresseg.training.crops import CropRule, Crops, Strip
-from hiresseg.training.loop import Schedule, train
-from hiresseg.training.losses import cross_entropy_and_dice
-from hiresseg.training.priors import PriorRule, draw_priors
-from hiresseg.training.tiles import segment_strip
-from hiresseg_pipelines.train_material import Material, coarsen, load_material
-from hiresseg_pipelines.train_recipe import CascadeRecipe, StagePart, read_recipe
-from hiresseg_pipelines.train_scores import score_cascade, score_mask
+from hiresseg.errors import RecipeError
+from hiresseg_pipelines.cascade_recipe import SECTIONS, read_recipe
+from hiresseg_pipelines.sections import read_document
+from hiresseg_pipelines.train_cascade import make_cascade
+from hiresseg_pipelines.train_model import prepare_training, train_model
+from hiresseg_pipelines.train_recipe import TrainRecipe, parse_recipe, write_recipe
+from hiresseg_pipelines.train_request import TrainRequest, make_recipe
 
-CONTEXT_PX = 256
-"""Columns before the held-back ones that networks see when they are validated there."""
-NUM_DISTURBED = 2
-"""Answers of the fold networks about a disturbed image, beside that about the image as it is."""
+Say = Callable[[str], None]
 
 
-def train_coarse(
-    material: Material, part: StagePart, rows: slice, schedule: Schedule, work: Path
-) -> nn.Module:
-    """Trains a coarse network on some rows of the scene."""
-    strip = _training_strip(material, rows)
-    rule = CropRule(part.crop_px, 2.0**part.level)
-    context = material.around_held_back(CONTEXT_PX)
-    images = material.normalise(coarsen(material.image[:, :, context], part.level).float())[None]
+def train(request: TrainRequest, say: Say, should_stop: Callable[[], bool] = lambda: False) -> str:
+    """Trains what was asked for.
 
-    def loss(network: nn.Module, rng: Generator) -> Tensor:
-        crops = strip.draw(rule, part.batch, rng)
-        return cross_entropy_and_dice(network(_as_input(material, crops, rng)), crops.labels)
+    Args:
+        request: as typed.
+        say: takes the lines of progress.
+        should_stop: asked after every step of a model of one network.
 
-    def validate(network: nn.Module) -> float:
-        logits = interpolate(
-            network(images), scale_factor=2**part.level, mode="bilinear", align_corners=False
-        )
-        return _score_held_back(logits, context, material)
+    Returns:
+        What came of it, for people.
 
-    torch.manual_seed(0)
-    network = CoarseNet(part.widths).to(memory_format=torch.channels_last)
-    return train(network, loss, validate, schedule, checkpoint=work, report=_report).network
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """What the refiner is given of the stage before it."""
-
-    network: nn.Module
-    """The coarse network, with whose weights the refiner begins."""
-    answer: Float[Tensor, "1 H W"]
-    """Its probability of the foreground, upsampled; the refiner is validated on it."""
-    unseen: UInt8[Tensor, "P H W"]
-    """Answers of networks that never saw the pixels they are about; the refiner is trained on them."""
-
-
-def train_refiner(material: Material, part: StagePart, before: Before, work: Path) -> nn.Module:
-    """Trains the refiner on answers about unseen pixels, and on less than that."""
-    strip = _training_strip(material, slice(None), before.unseen)
-    rule = CropRule(part.crop_px, 2.0**part.level)
-    context = material.around_held_back(CONTEXT_PX)
-    images = material.normalise(material.image[:, :, context].float())[None]
-
-    def loss(network: nn.Module, rng: Generator) -> Tensor:
-        crops = strip.draw(rule, part.batch, rng)
-        priors = draw_priors(crops.labels, crops.priors, PriorRule(), rng)
-        return cross_entropy_and_dice(network(_as_input(material, crops, rng), priors), crops.labels)
-
-    def validate(network: nn.Module) -> float:
-        return _score_held_back(network(images, before.answer[None, :, :, context]), context, material)
-
-    torch.manual_seed(0)
-    network = RefineNet(part.widths).to(memory_format=torch.channels_last)
-    begin_with(network, before.network)
-    schedule = Schedule(part.steps, part.learning_rate, ema_steps=100.0, seed=3)
-    return train(network, loss, validate, schedule, checkpoint=work, report=_report).network
-
-
-def begin_with(refiner: nn.Module, coarse: nn.Module) -> None:
-    """Copies all weights of the coarse network that have their like: what a roof is need not be learnt twice.
-
-    The stem (which also reads a prior) and the head (delta and gate) differ in shape, and stay as they are.
+    Raises:
+        RecipeError: if recipe, data or checkpoint are not as they should be; all faults of all files at once.
+        Interrupted: if it should stop; the same call goes on from there.
     """
-    own, theirs = refiner.state_dict(), coarse.state_dict()
-    own |= {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
-    refiner.load_state_dict(own)
-
-
-def answer_coarsely(
-    material: Material, network: nn.Module, part: StagePart, image: UInt8[Tensor, "C H W"]
-) -> UInt8[Tensor, "1 H W"]:
-    """What the coarse network says of an image, as the refiner will be given it: in bytes, upsampled."""
-    small = material.normalise(coarsen(image, part.level).float())
-    prob = segment_strip(network, small, part.lattice)
-    stored = (prob * 255).round()[None]
-    return interpolate(stored, scale_factor=2**part.level, mode="bilinear")[0].round().to(torch.uint8)
-
-
-def answer_out_of_fold(material: Material, part: StagePart, folds: list[nn.Module]) -> UInt8[Tensor, "P H W"]:
-    """Answers about every row by the network that was not trained on it."""
-    middle = material.image.shape[1] // 2
-    rng = default_rng(17)
-    images = [material.image]
-    images += [_disturb(material.image, rng) for _ in range(NUM_DISTURBED)]
-    planes = []
-    for image in images:
-        upper, lower = (answer_coarsely(material, fold, part, image) for fold in reversed(folds))
-        planes.append(torch.cat([upper[:, :middle], lower[:, middle:]], dim=1))
-    return torch.cat(planes)
-
-
-def train_cascade(recipe: CascadeRecipe, work: Path) -> tuple[nn.Module, nn.Module, Material]:
-    """All four trainings; each is skipped where `work` holds it already."""
-    material, part = load_material(recipe), recipe.coarse
-    middle = material.image.shape[1] // 2
-    schedule = Schedule(part.steps, part.learning_rate, validate_every=25)
-    coarse = train_coarse(material, part, slice(None), schedule, work / "coarse.pt")
-    folds = [
-        train_coarse(
-            material,
-            part,
-            rows,
-            Schedule(part.fold_steps, part.learning_rate, validate_every=25, seed=1 + i),
-            work / f"fold{i}.pt",
+    request.refuse_contradictions()
+    if request.recipe is None:
+        recipe = make_recipe(request, say)
+    else:
+        document = read_document(request.recipe)
+        if set(document) == SECTIONS:
+            return _train_cascade(request, request.recipe)
+        recipe = parse_recipe(document, str(request.recipe))
+    prepared = prepare_training(recipe, say)
+    try:
+        if request.recipe is None:
+            _keep_recipe(recipe, say)
+        if request.check:
+            return "the data can be trained on"
+        folder = Path(recipe.model.folder)
+        confusion = train_model(
+            prepared, request.work or folder / "training", request.device, say, should_stop
         )
-        for i, rows in enumerate((slice(0, middle), slice(middle, None)))
-    ]
-    answer = answer_coarsely(material, coarse, part, material.image).float() / 255
-    before = Before(coarse, answer, answer_out_of_fold(material, part, folds))
-    refiner = train_refiner(material, recipe.refine, before, work / "refine.pt")
-    return coarse, refiner, material
+    finally:
+        prepared.material.close()
+    ious = zip(recipe.classes, confusion.iou.tolist(), strict=True)
+    each = ", ".join(f"{entry.name} {iou:.3f}" for entry, iou in ious)
+    return f"{folder}: mean IoU {confusion.mean_iou:.3f} ({each})\nhiresseg run SCENE --model {folder}"
 
 
-def write_model(
-    recipe: CascadeRecipe,
-    networks: tuple[nn.Module, nn.Module],
-    material: Material,
-    scores: dict[str, float],
-) -> None:
-    """Writes the model folder of a recipe, weights in half precision."""
-    parts = recipe.coarse, recipe.refine
-    spec = ModelSpec(
-        name=recipe.model.name,
-        bands=("red", "green", "blue"),
-        classes=(ClassInfo("background", (0, 0, 0)), ClassInfo(recipe.model.class_name, recipe.model.color)),
-        activation="sigmoid",
-        mean=tuple(round(v, 4) for v in material.mean.flatten().tolist()),
-        std=tuple(round(v, 4) for v in material.std.flatten().tolist()),
-        stages=tuple(part.lattice for part in parts),
-        pixel_size_m=recipe.model.pixel_size_m,
-        refine_above=recipe.model.refine_above,
-        licence=recipe.model.licence,
-        description=recipe.model.description,
-        scores=scores,
-    )
-    configs = [
-        NetworkConfig("hiresseg", type(network).__name__, {"widths": list(part.widths)})
-        for network, part in zip(networks, parts, strict=True)
-    ]
-    save_model(recipe.model.folder, spec, networks, configs, dtype="float16")
+def _train_cascade(request: TrainRequest, path: Path) -> str:
+    recipe = read_recipe(path)
+    if request.device != "cpu":
+        raise RecipeError(
+            f"--device {request.device}: a cascade is trained on the CPU; leave that option out"
+        )
+    if request.check:
+        return "the recipe of this cascade can be read"
+    rows = make_cascade(recipe, request.work or Path(f"{recipe.model.folder}.training"))
+    return "\n".join([*rows, f"hiresseg run SCENE --model {recipe.model.folder}"])
 
 
-def _disturb(image: UInt8[Tensor, "C H W"], rng: Generator) -> UInt8[Tensor, "C H W"]:
-    return disturb_colours(image[None].float(), rng)[0].to(torch.uint8)
-
-
-def _training_strip(material: Material, rows: slice, answers: Tensor | None = None) -> Strip:
-    cols = slice(0, material.held_back.start)
-    priors = None if answers is None else answers[:, rows, cols]
-    return Strip(material.image[:, rows, cols], material.labels[rows, cols], priors)
-
-
-def _as_input(material: Material, crops: Crops, rng: Generator) -> Tensor:
-    images = material.normalise(disturb_colours(crops.images, rng), crops.valid)
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def _score_held_back(logits: Float[Tensor, "1 1 h w"], context: slice, material: Material) -> float:
-    """IoU within the held-back columns, of logits for those and some before them."""
-    found = logits[0, 0, :, material.held_back.start - context.start :] > 0
-    return score_mask(found, material.labels[:, material.held_back])["iou"]
-
-
-def _report(line: str) -> None:
-    typer.echo(line)
+def _keep_recipe(recipe: TrainRecipe, say: Say) -> None:
+    path, text = Path(recipe.model.folder) / "recipe.toml", write_recipe(recipe)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise RecipeError(
+            f"{path} stands there and says something else; go on with `hiresseg train {path}`, or name "
+            "another folder with --out"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    say(f"recipe: {path}")
 
 
 def main(
@@ -209,16 +95,9 @@ def main(
     ],
     threads: Annotated[int, typer.Option(help="Cores to compute with.")] = 1,
 ) -> None:
-    """Train the cascade of a recipe, score it, and write its model folder."""
+    """Train what a recipe says, score it, and write its model folder."""
     torch.set_num_threads(threads)
-    plan = read_recipe(recipe)
-    coarse, refiner, material = train_cascade(plan, work)
-    rows = score_cascade(plan, coarse, refiner, material)
-    for name, figures in rows.items():
-        typer.echo(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
-    cascade, first = rows["cascade"], rows["coarse alone"]
-    scores = {"val_iou": cascade["iou"], "val_boundary": cascade["boundary"], "val_iou_coarse": first["iou"]}
-    write_model(plan, (coarse, refiner), material, {name: round(v, 4) for name, v in scores.items()})
+    typer.echo(train(TrainRequest(recipe, work=work), typer.echo))
 
 
 if __name__ == "__main__":

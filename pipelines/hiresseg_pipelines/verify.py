@@ -6,7 +6,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from hiresseg.geometry import Block, TileGrid
 from hiresseg.metrics import count_labels
 from hiresseg.models import StageSpec
 from hiresseg.stages import labels_of, stage_layouts
-from hiresseg.store import RunStore
+from hiresseg.store import RunArray, RunStore
 from hiresseg.work import Stage
 
 Key = tuple[int, int, int]
@@ -65,7 +65,11 @@ def verify_run(folder: Path) -> Verified:
         # a block that was done again, after its shard was harmed, has a line for each time: the last counts
         entries[entry["stage"], entry["row"], entry["col"]] = entry
     blocks = {(stage.index, block.row, block.col): block for stage in stages for block in stage.blocks()}
-    faults = [*_coverage_faults(stages, blocks, entries), *_shard_faults(store, entries)]
+    faults = [
+        *_metadata_faults(store),
+        *_coverage_faults(stages, blocks, entries),
+        *_shard_faults(store, entries),
+    ]
     if not faults:
         faults = [*_label_faults(store, stages, blocks, entries), *_output_faults(store, stages[-1])]
     grid = stages[-1].grid
@@ -74,16 +78,41 @@ def verify_run(folder: Path) -> Verified:
 
 
 def _recorded_stages(store: RunStore) -> list[Stage]:
-    recorded = store.read_record()["stages"]
-    stages = []
-    for index, fields in enumerate(recorded):
-        spec = StageSpec(*(fields[name] for name in ("level", "tile_px", "overlap_px", "trim_px")))
-        is_last = index == len(recorded) - 1
-        name = "labels" if is_last else f"stages/{index}/labels"
-        height, width = json.loads((store.group / name / "zarr.json").read_text())["shape"]
-        grid = TileGrid(spec.tile_px, spec.overlap_px, height, width)
-        stages.append(Stage(index, spec, grid, fields["block_px"], is_last))
-    return stages
+    recorded = store.read_record().get("stages")
+    try:
+        assert isinstance(recorded, list)
+        return [_recorded_stage(store, recorded, index) for index in range(len(recorded))]
+    except (OSError, LookupError, TypeError, ValueError, AssertionError) as error:
+        raise StoreError(
+            f"{store.group}: what it says of its stages is damaged ({error}); run the same command again"
+        ) from error
+
+
+def _recorded_stage(store: RunStore, recorded: list[Mapping[str, Any]], index: int) -> Stage:
+    fields = recorded[index]
+    spec = StageSpec(*(fields[name] for name in ("level", "tile_px", "overlap_px", "trim_px")))
+    is_last = index == len(recorded) - 1
+    name = "labels" if is_last else f"stages/{index}/labels"
+    height, width = json.loads((store.group / name / "zarr.json").read_text())["shape"]
+    grid = TileGrid(spec.tile_px, spec.overlap_px, height, width)
+    # refuses what is no edge of a block
+    grid.blocks(fields["block_px"])
+    return Stage(index, spec, grid, fields["block_px"], is_last)
+
+
+def _metadata_faults(store: RunStore) -> Iterator[str]:
+    """Whether other programs are told of each array what it is."""
+    for name, array in store.arrays.items():
+        try:
+            found = json.loads((array.folder / "zarr.json").read_text())
+            # of how many classes there are probabilities, only this says; its chunks say it again
+            channels = found["shape"][0] if array.layout.num_channels else 0
+            layout = replace(array.layout, num_channels=channels)
+            is_sound = found == json.loads(RunArray(store.group, layout).metadata())
+        except (OSError, LookupError, TypeError, ValueError):
+            is_sound = False
+        if not is_sound:
+            yield f"{name}/zarr.json: is not what the run wrote; run the same command again"
 
 
 def _coverage_faults(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from hiresseg.scenes import Pages
 from hiresseg.stages import segment_block
 from hiresseg.store import ArrayLayout, RunArray
 from hiresseg.testing import ArrayScene
-from hiresseg.work import Stage, StageWork, TileCounts
+from hiresseg.work import BlockAnswer, Stage, StageWork, TileCounts
 
 
 @dataclass
@@ -110,9 +112,22 @@ class Bench:
         painted = into or self.blank()
         work = self.make_work(blocks, setting)
         whole = Window(0, 0, self.grid.height, self.grid.width)
+        waiting, taking = iter(blocks), threading.Lock()
+
+        def work_through(_worker: int) -> list[BlockAnswer]:
+            answers = []
+            while True:
+                with taking:
+                    block = next(waiting, None)
+                    if block is None:
+                        return answers
+                    # said in order, as schedulers do: a later block that is quicker waits for the strips
+                    work.borders.start((block.row, block.col))
+                answers.append(segment_block(work, block))
+
         with ThreadPoolExecutor(setting.workers) as pool:
             try:
-                for answer in pool.map(lambda block: segment_block(work, block), blocks):
+                for answer in itertools.chain(*pool.map(work_through, range(setting.workers))):
                     rows, cols = answer.window.slices_in(whole)
                     painted.labels[rows, cols] = answer.labels
                     painted.confidence[rows, cols] = answer.confidence

@@ -346,7 +346,7 @@ def set_network(folder, stage, **network):
 
 def test_a_network_that_is_not_in_the_table(folder):
     set_network(folder, 0, name="system")
-    known = "CoarseNet, PointwiseNet, RefineNet"
+    known = "CoarseNet, ContinuousRefiner, FCN, PointwiseNet, RefineNet"
     refused(folder, rf"stages\[0\].network.name must be one of {known}, got 'system'")
 
 

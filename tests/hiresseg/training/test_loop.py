@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from hiresseg.errors import Interrupted, RecipeError
 from hiresseg.training.loop import Schedule, train
 
 
@@ -93,3 +94,79 @@ def test_other_seeds_give_other_weights(tmp_path):
         for seed in (0, 1)
     ]
     assert not torch.equal(*ends)
+
+
+def run(path, schedule=None, *, network=None, batch_loss=loss, validate=quality, **options):
+    schedule = schedule or Schedule(12, 0.05, validate_every=4, seed=5)
+    network = network or Line()
+    return train(
+        network,
+        batch_loss,
+        validate,
+        schedule,
+        checkpoint=path,
+        report=options.pop("report", lambda _: None),
+        **options,
+    )
+
+
+def weights_of(trained):
+    return {name: value.clone() for name, value in trained.network.state_dict().items()}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_stopped_between_two_validations_it_ends_in_the_same_weights_and_curve(tmp_path, precision):
+    schedule = Schedule(12, 0.05, validate_every=4, seed=5, accumulate=2, precision=precision)
+    whole = run(tmp_path / "whole.pt", schedule)
+    asked = iter([False] * 5 + [True])
+    with pytest.raises(Interrupted, match="after step 6"):
+        run(tmp_path / "part.pt", schedule, should_stop=lambda: next(asked))
+    points = []
+    again = run(tmp_path / "part.pt", schedule, on_point=points.append)
+    assert [p.step for p in points] == [8, 12]
+    assert again.curve == whole.curve
+    assert tuple(points) == whole.curve[1:]
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, again.network.state_dict()[name]), name
+
+
+def test_accumulated_batches_are_one_batch_of_them_all(tmp_path):
+    def sums(count):
+        def batch_loss(network, rng):
+            values = torch.from_numpy(rng.standard_normal((8 // count, 2)).astype(np.float32))
+            return network.layer(values).square().mean()
+
+        return batch_loss
+
+    ends = [
+        run(tmp_path / f"{count}.pt", Schedule(3, 0.05, accumulate=count), batch_loss=sums(count))
+        for count in (1, 4)
+    ]
+    torch.testing.assert_close(*(weights_of(end)["layer.weight"] for end in ends))
+
+
+def test_it_stops_early_when_nothing_gets_better(tmp_path):
+    scores = iter([1.0, 3.0, 2.0, 2.5, 9.0])
+    schedule = Schedule(100, 0.05, validate_every=2, patience=2)
+    trained = run(tmp_path / "a.pt", schedule, validate=lambda _: next(scores))
+    assert (trained.score, trained.step, trained.curve[-1].step) == (3.0, 4, 8)
+    # asked again, it is over
+    assert run(tmp_path / "a.pt", schedule, validate=lambda _: 99.0).score == 3.0
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    run(tmp_path / "a.pt", identity="one")
+    with pytest.raises(RecipeError, match="another recipe"):
+        run(tmp_path / "a.pt", identity="other")
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
+    with pytest.raises(RecipeError, match="loss is nan at step 1"):
+        run(tmp_path / "a.pt", batch_loss=lambda network, _: network.layer.weight.sum() * torch.nan)
+
+
+def test_it_says_how_long_it_will_take(tmp_path):
+    lines = []
+    run(tmp_path / "net.pt", report=lines.append)
+    assert lines[0].startswith("net: step 4/12 loss")
+    assert lines[0].endswith("s left")

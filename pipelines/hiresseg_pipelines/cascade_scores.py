@@ -12,8 +12,8 @@ from hiresseg.geometry import TileGrid, Window
 from hiresseg.selection import select_tiles
 from hiresseg.training.losses import IGNORE
 from hiresseg.training.tiles import segment_strip
-from hiresseg_pipelines.train_material import Material, coarsen, read_whole
-from hiresseg_pipelines.train_recipe import CascadeRecipe
+from hiresseg_pipelines.cascade_material import Material, coarsen, read_whole
+from hiresseg_pipelines.cascade_recipe import CascadeRecipe
 
 BOUNDARY_PX = 4
 """Radius of the band around true boundaries in which boundary accuracy is counted."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hiresseg.geometry import Window
 from hiresseg.training.crops import halve, read_strip
-from hiresseg_pipelines.train_recipe import CascadeRecipe
+from hiresseg_pipelines.cascade_recipe import CascadeRecipe
 
 
 @dataclass(frozen=True, slots=True)
