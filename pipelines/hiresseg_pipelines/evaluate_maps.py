@@ -201,9 +201,9 @@ def align(prediction: Grid, truth: Grid, names: tuple[str, str]) -> tuple[Window
             f"{both}: are in {_name(prediction.crs)} and {_name(truth.crs)}; first run\n{remedy}"
         )
     # corners of the truth among the pixels of the prediction: whole numbers, both ends, if the grids are one
-    to_mine = ~mine * theirs
-    first = to_mine * (0, 0)
-    last = to_mine * (truth.width, truth.height)
+    to_mine = ~mine @ theirs
+    first = to_mine @ (0, 0)
+    last = to_mine @ (truth.width, truth.height)
     col, row = round(first[0]), round(first[1])
     ends = (*first, *last)
     wanted = (col, row, col + truth.width, row + truth.height)
@@ -235,7 +235,7 @@ def _open(path: Path) -> Any:
 def _warp_command(grid: Grid, names: tuple[str, str]) -> str:
     assert grid.transform is not None
     _, b, c, d, _, f = grid.transform[:6]
-    right, bottom = grid.transform * (grid.width, grid.height)
+    right, bottom = grid.transform @ (grid.width, grid.height)
     if b or d:
         return f"  gdalwarp -r near (both to one grid that is not turned) {names[1]} aligned.tif"
     crs = f" -t_srs {_name(grid.crs)!r}" if grid.crs else ""

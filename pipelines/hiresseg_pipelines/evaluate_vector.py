@@ -55,7 +55,7 @@ class PolygonMap:
                 west, south, east, north = bounds(drawn)
             except (RasterioError, CRSError, ValueError, KeyError, TypeError) as error:
                 raise SceneError(f"{path}: feature {index} cannot be placed ({error}); repair it") from error
-            corners = [to_pixels * (x, y) for x in (west, east) for y in (south, north)]
+            corners = [to_pixels @ (x, y) for x in (west, east) for y in (south, north)]
             cols, rows = zip(*corners, strict=True)
             boxes.append((min(rows), min(cols), max(rows), max(cols)))
             self._shapes.append((drawn, value))
@@ -74,7 +74,7 @@ class PolygonMap:
         shapes = [self._shapes[index] for index in np.flatnonzero(near)]
         labels: ndarray = np.zeros((window.height, window.width), np.int16)
         if shapes and window.num_pixels:
-            moved = self.grid.transform * Affine.translation(window.left, window.top)
+            moved = self.grid.transform @ Affine.translation(window.left, window.top)
             rasterize(shapes, out=labels, transform=moved)
         return labels
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from hiresseg.metrics import Confusion
 from hiresseg.models import ModelSpec
 from hiresseg.training.material import Material
-from hiresseg.training.validation import Confusion
 from hiresseg_pipelines.train_recipe import TrainRecipe
 
 # identifiers of the Hub; whatever else is said is "other" with its name
@@ -69,7 +69,7 @@ def _scores(spec: ModelSpec, recipe: TrainRecipe, material: Material, confusion:
     worth = (
         f"Validated on {how}, by the engine that runs it. The best of several validations was kept by these "
         f"figures, which flatters them a little: mean IoU {confusion.mean_iou:.3f}, right pixels "
-        f"{confusion.accuracy:.1%}."
+        f"{confusion.pixel_accuracy:.1%}."
     )
     head = ["| value | class | pixels trained on | validated on | IoU |", "|---|---|---|---|---|"]
     return "\n".join(["## What it is worth", "", worth, "", *head, *rows])

@@ -14,6 +14,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from hiresseg.forward import ForwardSetting, available_cpus
+from hiresseg.metrics import Confusion
 from hiresseg.models import ClassInfo, Model, ModelSpec, NetworkConfig, StageSpec, save_model
 from hiresseg.models.config import ModelConfig
 from hiresseg.models.networks import as_segmenter
@@ -24,7 +25,7 @@ from hiresseg.training.loop import Point, train
 from hiresseg.training.material import Material, Sources, load_material, pool_statistics
 from hiresseg.training.samples import Sampler
 from hiresseg.training.start import begin_network
-from hiresseg.training.validation import Confusion, validate_model
+from hiresseg.training.validation import validate_model
 from hiresseg.training.views import draw_views
 from hiresseg_pipelines.train_card import write_card
 from hiresseg_pipelines.train_curves import CurveWriter, draw_curves
@@ -162,7 +163,7 @@ def _write_folder(
     prepared: Prepared, network: nn.Module, confusion: Confusion, curve: tuple[Point, ...]
 ) -> None:
     folder = Path(prepared.recipe.model.folder)
-    scores = {"val_mean_iou": confusion.mean_iou, "val_accuracy": confusion.accuracy}
+    scores = {"val_mean_iou": confusion.mean_iou, "val_accuracy": confusion.pixel_accuracy}
     for entry, iou in zip(prepared.spec.classes, confusion.iou.tolist(), strict=True):
         if iou == iou:  # noqa: PLR0124 - NaN: neither there nor found
             scores[f"val_iou_{entry.name}"] = iou

@@ -31,7 +31,7 @@ def noise(*shape, fill=255, seed=0):
 def test_zarr_python_reads_what_was_written(tmp_path_factory, height, width, channels, fill):
     folder = tmp_path_factory.mktemp("run")
     array = RunArray(folder, ArrayLayout("stages/0/answers", channels, height, width, 16, 48, fill))
-    array.create()
+    array.write_metadata()
     values = noise(*((channels,) if channels else ()), height, width, fill=fill, seed=height)
     for row in range(-(-height // 48)):
         for col in range(-(-width // 48)):
@@ -46,7 +46,7 @@ def test_zarr_python_reads_what_was_written(tmp_path_factory, height, width, cha
 
 def test_what_zarr_python_wrote_is_read_here(tmp_path):
     array = RunArray(tmp_path, ArrayLayout("labels", 0, 90, 70, 16, 48, 255))
-    array.create()
+    array.write_metadata()
     values = noise(90, 70)
     zarr.open_array(str(tmp_path / "labels"), mode="r+")[...] = values
     index = read_index(array.shard_path(1, 0), 3)

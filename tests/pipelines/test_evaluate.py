@@ -69,7 +69,7 @@ def test_a_pair_of_maps(tmp_path, evaluate, hiresseg):
 
 def test_maps_are_aligned_by_their_place(tmp_path, evaluate):
     labels = some_labels(2, 100, 120)
-    moved = PLACE * Affine.translation(30, 20)
+    moved = PLACE @ Affine.translation(30, 20)
     found = write_map(tmp_path / "p.tif", labels[:70, :90])
     truth = write_map(tmp_path / "t.tif", labels[20:, 30:], transform=moved)
     image = evaluate(found, truth)["images"][0]
@@ -83,10 +83,10 @@ def test_maps_are_aligned_by_their_place(tmp_path, evaluate):
 @pytest.mark.parametrize(
     ("transform", "crs", "says"),
     [
-        (PLACE * Affine.translation(0.5, 0), CRS, "0.50 columns"),
-        (PLACE * Affine.scale(1.01), CRS, "0.505 x 0.505"),
+        (PLACE @ Affine.translation(0.5, 0), CRS, "0.50 columns"),
+        (PLACE @ Affine.scale(1.01), CRS, "0.505 x 0.505"),
         (PLACE, "EPSG:32644", "EPSG:32645 and EPSG:32644"),
-        (PLACE * Affine.translation(500, 0), CRS, "no pixel in common"),
+        (PLACE @ Affine.translation(500, 0), CRS, "no pixel in common"),
     ],
 )
 def test_grids_that_are_not_one_are_refused_with_the_remedy(tmp_path, hiresseg, transform, crs, says):
@@ -124,7 +124,7 @@ def test_polygons_are_drawn_on_the_grid_of_the_prediction(tmp_path, evaluate):
 
     def polygon(top, left, bottom, right):
         corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-        flat = {"type": "Polygon", "coordinates": [[PLACE * corner for corner in corners]]}
+        flat = {"type": "Polygon", "coordinates": [[PLACE @ corner for corner in corners]]}
         return transform_geom(CRS, "EPSG:4326", flat)
 
     features = [
@@ -175,7 +175,7 @@ def test_a_model_on_a_folder(tmp_path, evaluate, hiresseg, toy_model, toy_scene)
     with rasterio.open(toy_scene) as dataset:
         pixels, profile = dataset.read(), dataset.profile
     for name, rows in (("a", slice(0, 600)), ("b", slice(600, 1300))):
-        place = profile["transform"] * Affine.translation(0, rows.start)
+        place = profile["transform"] @ Affine.translation(0, rows.start)
         profile |= {"height": rows.stop - rows.start, "transform": place}
         with rasterio.open(tmp_path / f"images/{name}.tif", "w", **profile) as dataset:
             dataset.write(pixels[:, rows])
