@@ -1,12 +1,52 @@
-"""Records of two runs, compared field by field."""
+"""The record of a run: written with a checksum, read back, compared field by field with another."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from hiresseg.errors import RecipeError
+import google_crc32c
+
+from hiresseg.errors import RecipeError, StoreError
+
+FORMAT = 3
+
+
+def group_metadata(record: Mapping[str, Any]) -> bytes:
+    """What zarr.json of a run's group says, its record among it."""
+    record = {**record, "format": FORMAT}
+    attributes = {"hiresseg": {**record, "crc32c": _checksum(record)}}
+    metadata = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return json.dumps(metadata, indent=1, sort_keys=True).encode()
+
+
+def read_record(group: Path) -> dict[str, Any]:
+    """The record in the zarr.json of a group.
+
+    Raises:
+        StoreError: if there is none that this version can read, or it is not as it was written.
+    """
+    try:
+        record = json.loads((group / "zarr.json").read_text())["attributes"]["hiresseg"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise StoreError(
+            f"{group}: is not a run of hiresseg; give another folder with -o, or --overwrite"
+        ) from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise StoreError(
+            f"{group}: was written by another version of hiresseg; use --overwrite or another folder"
+        )
+    if record.pop("crc32c", None) != _checksum(record):
+        raise StoreError(
+            f"{group}: its record was damaged or changed by hand; use --overwrite or another folder"
+        )
+    return record
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    return f"{google_crc32c.value(json.dumps(record, sort_keys=True).encode()):08x}"
 
 
 def _are_entries(value: object) -> TypeGuard[list[Mapping[str, Any]]]:

@@ -38,9 +38,9 @@ from hiresseg.errors import StoreError
 from hiresseg.geometry import Block, Window
 from hiresseg.journal import Journal
 from hiresseg.lock import FolderLock
+from hiresseg.records import group_metadata, read_record
 from hiresseg.shards import decode_chunk, encode_shard, read_index
 
-FORMAT = 2
 NODATA = 255
 """Label of a pixel that has no data."""
 
@@ -273,17 +273,12 @@ class RunStore:
         Raises:
             StoreError: if there is none that this version can read.
         """
-        try:
-            record = json.loads((self.group / "zarr.json").read_text())["attributes"]["hiresseg"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{self.group}: is not a run of hiresseg; give another folder with -o, or --overwrite"
-            ) from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise StoreError(
-                f"{self.group}: was written by another version of hiresseg; use --overwrite or another folder"
-            )
-        return record
+        return read_record(self.group)
+
+    def is_described(self) -> bool:
+        """Whether the group's zarr.json says to the letter what this version would write of its record."""
+        path: Path = self.group / "zarr.json"
+        return path.read_bytes() == group_metadata(self.read_record())
 
     def create(self, record: Mapping[str, Any], layouts: Sequence[ArrayLayout]) -> None:
         """Begin a run: metadata of all arrays, an empty journal, and the record last, which makes it a run.
@@ -297,9 +292,7 @@ class RunStore:
                 RunArray(self.group, layout).write_metadata()
             self._journal.path.touch()
             self.scratch.mkdir()
-            attributes = {"hiresseg": {**record, "format": FORMAT}}
-            metadata = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-            write_durably(self.group / "zarr.json", json.dumps(metadata, indent=1, sort_keys=True).encode())
+            write_durably(self.group / "zarr.json", group_metadata(record))
         except StoreError:
             raise
         except OSError as error:
@@ -319,9 +312,11 @@ class RunStore:
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(exist_ok=True)
         self.open_arrays(layouts)
+        # other programs read by the metadata; this one does not, and would not notice harm
         for array in self.arrays.values():
-            # other programs read by it; this one does not, and would not notice
             array.write_metadata()
+        if not self.is_described():
+            write_durably(self.group / "zarr.json", group_metadata(self.read_record()))
 
     def open_arrays(self, layouts: Sequence[ArrayLayout]) -> None:
         """Make the arrays reachable under `arrays`."""

@@ -101,7 +101,9 @@ def _recorded_stage(store: RunStore, recorded: list[Mapping[str, Any]], index: i
 
 
 def _metadata_faults(store: RunStore) -> Iterator[str]:
-    """Whether other programs are told of each array what it is."""
+    """Whether other programs are told of the group and each array what it is."""
+    if not store.is_described():
+        yield "zarr.json: is not what the run wrote; run the same command again"
     for name, array in store.arrays.items():
         try:
             found = json.loads((array.folder / "zarr.json").read_text())

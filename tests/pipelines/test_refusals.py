@@ -231,7 +231,7 @@ def test_a_run_of_another_version_is_refused(hiresseg, toy_scene, toy_model, tmp
     for text in (
         "{",
         "{}",
-        record.read_text().replace('"format": 2', '"format": 1'),
+        record.read_text().replace('"format": 3', '"format": 2'),
         record.read_text().replace('"workers"', '"crew"'),
     ):
         record.write_text(text)
